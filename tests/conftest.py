@@ -1,0 +1,32 @@
+"""Fixtures for every test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Real game files and tasks beside the checkout, where there are any: tests of parity with them skip without."""
+    path = Path(os.environ.get("ENVLOOP_SHARED", ROOT.parent / "shared"))
+    if not (path / "data").is_dir():
+        pytest.skip("no shared data beside the checkout; set ENVLOOP_SHARED to its folder")
+    return path
+
+
+@pytest.fixture(scope="session")
+def smollm2_dir() -> Path:
+    """SmolLM2-135M-Instruct in Hugging Face's format, converted once into the checkout's cache."""
+    from rollout_server.smollm2 import ensure_smollm2
+
+    return ensure_smollm2(ROOT / ".cache" / "models")
