@@ -1,0 +1,77 @@
+"""The seam between an ALFWorld episode and what plays it: the native engine, or TextWorld as its judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from envs.alfworld.game import GameData
+from envs.types import Readiness
+
+__all__ = ["ENGINES", "Engine", "GameSource", "Session"]
+
+# The engines by name; the first is the default.
+ENGINES = ("native", "textworld")
+
+
+@dataclass(frozen=True, slots=True)
+class GameSource:
+    """A game as an engine opens it: the SHA-256 (hex) of its file's bytes, its path for messages, and how to get its
+    JSON, which an engine that knows the game already never asks for. ``load`` raises TaskDataError.
+    """
+
+    content_hash: str
+    path: str
+    load: Callable[[], GameData]
+
+
+class Session(Protocol):
+    """One episode of one game. Used by one thread at a time."""
+
+    def reset(self) -> str:
+        """Begin again; the game's introduction."""
+        ...
+
+    def step(self, command: str) -> tuple[str, bool]:
+        """Apply a command: (what the player reads, whether the goal is reached). Never raises for a command's text."""
+        ...
+
+    def admissible(self) -> list[str]:
+        """Every command that the game accepts now, sorted."""
+        ...
+
+    @property
+    def won(self) -> bool:
+        """Whether the goal is reached."""
+        ...
+
+    def state_hash(self) -> str:
+        """A digest (hex) of the state, equal on every machine; "" where the engine cannot tell cheaply."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the session holds. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Something that plays games. Thread-safe."""
+
+    name: str
+
+    def open(self, source: GameSource) -> Session:
+        """A session of a game, to be reset before its first step.
+
+        Raises: TaskDataError for a game that the engine refuses; CapacityExceeded; BackendUnavailable.
+        """
+        ...
+
+    def ready(self) -> Readiness:
+        """Whether games can be opened now."""
+        ...
+
+    def close(self) -> None:
+        """End everything that the engine started. Idempotent."""
+        ...

@@ -1,0 +1,100 @@
+"""ALFWorld as a family of environments: its tasks, its engines, its parsed games."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from envs.alfworld.engine import ENGINES, Engine
+from envs.alfworld.env import AlfworldEnv
+from envs.alfworld.native_engine import NativeEngine
+from envs.alfworld.tasks import DATA_DIR_VARIABLE, Tasks
+from envs.errors import ConfigError
+from envs.types import EnvSpec, Readiness, Split, Task, TaskPage
+
+__all__ = ["AlfworldFamily"]
+
+
+class AlfworldFamily:
+    """Implements ``envs.base.EnvFamily``.
+
+    Settings: ``data_dir`` (the official games; default the environment variable ``ALFWORLD_DATA``, then the folder that
+    they are fetched to, else generated games alone), ``engine`` (default of the episodes; with ``textworld`` the spec
+    says ``blocking``), ``cache_size`` (parsed games kept), ``textworld_workers`` (at most so many processes).
+    Raises ConfigError for a wrong setting.
+    """
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        *,
+        data_dir: str | Path | None = None,
+        engine: str = "native",
+        cache_size: int = 256,
+        textworld_workers: int = 4,
+    ) -> None:
+        if engine not in ENGINES:
+            msg = f"alfworld has no engine {engine!r}"
+            raise ConfigError(msg, hint=f"known: {', '.join(ENGINES)}")
+        self.spec = replace(spec, blocking=spec.blocking or engine != "native")
+        self._tasks = Tasks(spec.name, spec.task_types, data_dir)
+        self._native = NativeEngine(cache_size=cache_size)
+        self._engines: dict[str, Engine] = {self._native.name: self._native}
+        self._default_engine = engine
+        self._textworld_workers = textworld_workers
+        self._lock = threading.Lock()
+        self._engine(engine)
+
+    def splits(self) -> Sequence[Split]:
+        """The splits that can be played here."""
+        return self._tasks.splits()
+
+    def tasks(self, split: str, *, type: str | None = None, offset: int = 0, limit: int = 100) -> TaskPage:
+        """A page of a split's tasks in a fixed order. Raises: UnknownSplit, UnknownTaskType."""
+        return self._tasks.page(split, type=type, offset=offset, limit=limit)
+
+    def task(self, task_id: str) -> Task:
+        """The task with this id. Raises: UnknownTask."""
+        return self._tasks.task(task_id)
+
+    def sample(self, split: str, seed: int, *, type: str | None = None) -> Task:
+        """A task drawn by seed. Raises: UnknownSplit, UnknownTaskType."""
+        return self._tasks.sample(split, seed, type=type)
+
+    def make(self) -> AlfworldEnv:
+        """A new environment, not yet reset."""
+        return AlfworldEnv(
+            self.spec,
+            find_game=self._tasks.source,
+            find_engine=self._engine,
+            parse_game=self._native.game,
+            engine=self._default_engine,
+        )
+
+    def ready(self) -> Readiness:
+        """Whether episodes can be started, and whether the official games are here."""
+        readiness = self._engine(self._default_engine).ready()
+        if not readiness.ready:
+            return readiness
+        if self._tasks.data_dir is None:
+            hint = f"set {DATA_DIR_VARIABLE} or run `envloop env fetch alfworld` for the official games"
+            return Readiness(ready=True, detail=f"{readiness.detail}; generated games only", hint=hint)
+        return Readiness(ready=True, detail=f"{readiness.detail}; official games in {self._tasks.data_dir}")
+
+    def close(self) -> None:
+        """End the engines. Idempotent."""
+        with self._lock:
+            engines = list(self._engines.values())
+        for engine in engines:
+            engine.close()
+
+    def _engine(self, name: str) -> Engine:
+        """An engine by name, started when it is first asked for. Raises ConfigError where its extra is missing."""
+        with self._lock:
+            if name not in self._engines:
+                from envs.alfworld.textworld_engine import TextWorldEngine
+
+                self._engines[name] = TextWorldEngine(max_workers=self._textworld_workers)
+            return self._engines[name]

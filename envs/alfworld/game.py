@@ -1,0 +1,213 @@
+"""A game: everything of a game file that no step changes, parsed once and shared by any number of episodes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from envs.alfworld.dialect import Dialect, identify_dialect, read_goal_text
+from envs.alfworld.goal import compile_goal
+from envs.alfworld.pddl import Fact, GameFormatError, Problem, parse_problem
+from envs.alfworld.state import State
+from envs.errors import TaskDataError
+
+__all__ = ["Game", "GameData", "display_names", "load_game", "parse_game", "read_game_file"]
+
+# A game file's JSON: pddl_domain, grammar, pddl_problem (texts), solvable, walkthrough.
+type GameData = Mapping[str, Any]
+
+_TEXTS = ("pddl_domain", "grammar", "pddl_problem")
+
+
+class Game:
+    """The constant part of a game. Built by ``parse_game`` or ``load_game``; never changed afterwards.
+
+    Names are PDDL ids in lower case; ``names`` gives what the player reads (``mug 2``).
+    """
+
+    def __init__(self, problem: Problem, dialect: Dialect, goal_text: str) -> None:
+        facts = problem.facts
+        self.dialect = dialect
+        self.goal_text = goal_text
+        self.names = display_names({name for found in facts.values() for fact in found for name in fact})
+        # Where the receptacles are. The order is the alphabet's, and so is that of every list the player reads.
+        self.receptacle_places: tuple[tuple[str, str], ...] = tuple(
+            (receptacle, location) for receptacle, location in sorted(facts.get("receptacleatlocation", ()))
+        )
+        self.receptacles = tuple(sorted({receptacle for receptacle, _ in self.receptacle_places}))
+        self.receptacles_at = _group((location, receptacle) for receptacle, location in self.receptacle_places)
+        # What things are and what can be done with them.
+        self.receptacle_types = _group(facts.get("receptacletype", ()))
+        self.object_types = _group(facts.get("objecttype", ()))
+        self.openable = _ones(facts, "openable")
+        self.pickupable = _ones(facts, "pickupable")
+        self.toggleable = _ones(facts, "toggleable")
+        self.cleanable = _ones(facts, "cleanable")
+        self.heatable = _ones(facts, "heatable")
+        self.coolable = _ones(facts, "coolable")
+        self.sliceable = _ones(facts, "sliceable")
+        self.receptacle_objects = _ones(facts, "isreceptacleobject")
+        self.inside_objects = _group((outer, inner) for inner, outer in sorted(facts.get("inreceptacleobject", ())))
+        self.sinks = self.receptacles_of_type("sinkbasintype")
+        self.microwaves = self.receptacles_of_type("microwavetype")
+        self.fridges = self.receptacles_of_type("fridgetype")
+        self.knives = self.objects_of_type("knifetype") | self.objects_of_type("butterknifetype")
+        self.fits_in = self._fits_in(facts.get("cancontain", frozenset()))
+        self.goal = compile_goal(problem)
+        self._goto_commands: dict[str, Mapping[str, tuple[str, str]]] = {}
+        self.initial = self._initial_state(problem)  # to be read, never stepped
+
+    def start(self) -> State:
+        """A new episode's state."""
+        return self.initial.clone()
+
+    @cached_property
+    def initial_digest(self) -> str:
+        """A digest (hex) of the first state's changing facts, equal on every machine."""
+        lines = sorted(" ".join(fact) for fact in self.initial.facts())
+        return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
+
+    def objects_of_type(self, kind: str) -> frozenset[str]:
+        """The objects that the facts give this type (``mugtype``)."""
+        return frozenset(name for name, kinds in self.object_types.items() if kind in kinds)
+
+    def receptacles_of_type(self, kind: str) -> frozenset[str]:
+        """The receptacles that the facts give this type (``desktype``)."""
+        return frozenset(name for name, kinds in self.receptacle_types.items() if kind in kinds)
+
+    def goto_commands(self, location: str) -> Mapping[str, tuple[str, str]]:
+        """``go to …`` commands from a location → (receptacle, its location). Built once for each location."""
+        commands = self._goto_commands.get(location)
+        if commands is None:
+            commands = {
+                f"go to {self.names[receptacle]}": (receptacle, place)
+                for receptacle, place in self.receptacle_places
+                if place != location
+            }
+            self._goto_commands[location] = commands
+        return commands
+
+    @cached_property
+    def locations(self) -> Mapping[str, str]:
+        """Where ``go to`` leads for each receptacle."""
+        return MappingProxyType(dict(reversed(self.receptacle_places)))
+
+    def _fits_in(self, can_contain: Iterable[Fact]) -> dict[str, frozenset[str]]:
+        accepts: dict[str, set[str]] = {}
+        for receptacle_type, object_type in can_contain:
+            accepts.setdefault(receptacle_type, set()).add(object_type)
+        accepted_by = {
+            receptacle: {kind for own in self.receptacle_types.get(receptacle, ()) for kind in accepts.get(own, ())}
+            for receptacle in self.receptacles
+        }
+        return {
+            name: frozenset(
+                receptacle for receptacle in self.receptacles if not accepted_by[receptacle].isdisjoint(kinds)
+            )
+            for name, kinds in self.object_types.items()
+        }
+
+    def _initial_state(self, problem: Problem) -> State:
+        facts = problem.facts
+        agents = facts.get("atlocation", frozenset())
+        if len(agents) != 1:
+            msg = f"the agent must start at exactly one location, found {len(agents)}"
+            raise GameFormatError(msg)
+        ((_, location),) = agents
+        state = State(self, location)
+        state.held = [name for _, name in sorted(facts.get("holds", ()))]
+        state.hands_full = bool(facts.get("holdsany"))
+        state.opened = set(_ones(facts, "opened"))
+        for name, receptacle in sorted(facts.get("inreceptacle", ())):
+            state.contents.setdefault(receptacle, []).append(name)
+        state.object_places = {(name, place) for name, place in facts.get("objectatlocation", ())}
+        state.clean = set(_ones(facts, "isclean"))
+        state.hot = set(_ones(facts, "ishot"))
+        state.cool = set(_ones(facts, "iscool"))
+        state.toggled = set(_ones(facts, "istoggled"))
+        state.sliced = set(_ones(facts, "issliced"))
+        state.won = self.goal.reached(state)
+        return state
+
+
+def display_names(ids: Iterable[str]) -> dict[str, str]:
+    """What the player reads for each PDDL id, as alfworld's ``AlfredDemangler`` gives it (no shuffling).
+
+    ``mug_bar_…`` becomes ``mug N``: counted down in the ids' sorted order, so that the first gets the highest number;
+    ``basin`` anywhere in the id is added to the name. An id without ``_bar_`` keeps its text and gains a blank.
+    """
+    ordered = sorted(ids)
+    bases = {name: _base_name(name) for name in ordered}
+    left = Counter(base for base in bases.values() if base is not None)
+    names: dict[str, str] = {}
+    for name in ordered:
+        base = bases[name]
+        if base is None:
+            names[name] = f"{name} "
+        else:
+            names[name] = f"{base} {left[base]}"
+            left[base] -= 1
+    return names
+
+
+def parse_game(data: GameData, *, path: str | Path = "<game>") -> Game:
+    """Build a game from a game file's JSON.
+
+    Raises TaskDataError, which names the path and the reason: broken or unbalanced PDDL, an unsupported goal, a grammar
+    that the native engine does not know.
+    """
+    for key in _TEXTS:
+        if not isinstance(data.get(key), str):
+            msg = f"{path}: not an ALFWorld game: {key!r} is missing or no text"
+            raise TaskDataError(msg, hint="game files are called game.tw-pddl")
+    try:
+        goal_text = read_goal_text(data["grammar"])
+        dialect = identify_dialect(data["grammar"], data["pddl_domain"])
+        return Game(parse_problem(data["pddl_problem"]), dialect, goal_text)
+    except GameFormatError as error:
+        msg = f"{path}: {error}"
+        raise TaskDataError(msg, hint="engine='textworld' may load what the native engine refuses") from error
+
+
+def read_game_file(path: str | Path) -> tuple[GameData, str]:
+    """A game file's JSON and the SHA-256 (hex) of its bytes. Raises TaskDataError."""
+    try:
+        raw = Path(path).read_bytes()
+        data = json.loads(raw)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        msg = f"{path}: cannot be read as a game: {error}"
+        raise TaskDataError(msg) from error
+    if not isinstance(data, dict):
+        msg = f"{path}: not an ALFWorld game: its JSON is no object"
+        raise TaskDataError(msg)
+    return data, hashlib.sha256(raw).hexdigest()
+
+
+def load_game(path: str | Path) -> Game:
+    """Read and parse a game file (``game.tw-pddl``). Raises TaskDataError."""
+    data, _ = read_game_file(path)
+    return parse_game(data, path=path)
+
+
+def _base_name(name: str) -> str | None:
+    base, bar, _ = name.partition("_bar_")
+    if not bar:
+        return None
+    return f"{base}basin" if "basin" in name else base
+
+
+def _ones(facts: Mapping[str, frozenset[Fact]], predicate: str) -> frozenset[str]:
+    return frozenset(fact[0] for fact in facts.get(predicate, ()))
+
+
+def _group(pairs: Iterable[Fact]) -> dict[str, tuple[str, ...]]:
+    grouped: dict[str, list[str]] = {}
+    for key, value in pairs:
+        grouped.setdefault(key, []).append(value)
+    return {key: tuple(values) for key, values in grouped.items()}

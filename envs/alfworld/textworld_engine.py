@@ -1,0 +1,278 @@
+"""The reference engine: TextWorld through the ``alfworld`` package, in worker processes. Thousands of times slower.
+
+A session leases one worker; a worker plays one game at a time. TextWorld gives no memory back, so a worker that has
+grown beyond the limit is ended when its session closes, and another is started for the next one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from envs.alfworld.engine import GameSource
+from envs.errors import BackendUnavailable, CapacityExceeded, ConfigError, TaskDataError
+from envs.types import Readiness
+
+__all__ = ["TextWorldEngine", "TextWorldSession"]
+
+_PACKAGES = ("textworld", "alfworld", "fast_downward")
+_WORKER = (sys.executable, "-m", "envs.alfworld.textworld_worker")
+
+
+class _Worker:
+    """One worker process and its two pipes."""
+
+    def __init__(self, command: Sequence[str], timeout_s: float) -> None:
+        root = str(Path(__file__).resolve().parents[2])
+        path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._timeout_s = timeout_s
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
+        self._process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=os.environ | {"PYTHONPATH": path},
+        )
+        self.memory_bytes = 0
+        try:
+            self._receive()  # it says that it is ready
+        except BackendUnavailable:
+            self.stop()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def request(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a request and wait for its answer. Raises BackendUnavailable where the worker died or is silent."""
+        pipe = self._process.stdin
+        if pipe is None or pipe.closed:
+            raise self._gone("has been stopped")
+        try:
+            pipe.write(json.dumps(message).encode() + b"\n")
+            pipe.flush()
+        except OSError as error:
+            raise self._gone(f"cannot be written to ({error})") from error
+        return self._receive()
+
+    def stop(self) -> None:
+        """End the process and free the pipes. Idempotent."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None and not pipe.closed:
+                try:
+                    pipe.close()
+                except BrokenPipeError:  # it died with a request half written: closed all the same
+                    continue
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._log.close()
+
+    def _receive(self) -> dict[str, Any]:
+        pipe = self._process.stdout
+        if pipe is None or pipe.closed:
+            raise self._gone("has been stopped")
+        with selectors.DefaultSelector() as selector:
+            selector.register(pipe, selectors.EVENT_READ)
+            if not selector.select(self._timeout_s):
+                raise self._gone(f"gave no answer within {self._timeout_s:g} s")
+        line = pipe.readline()
+        if not line.endswith(b"\n"):
+            raise self._gone("died")
+        answer: dict[str, Any] = json.loads(line)
+        self.memory_bytes = int(answer.get("memory", 0))
+        return answer
+
+    def _gone(self, what: str) -> BackendUnavailable:
+        hint = ""
+        if not self._log.closed:
+            self._log.seek(0)
+            lines = self._log.read().decode(errors="replace").strip().splitlines()
+            hint = lines[-1][:300] if lines else ""
+        msg = f"TextWorld worker {self.pid} {what}"
+        return BackendUnavailable(msg, hint=hint)
+
+
+class TextWorldSession:
+    """An episode of TextWorld in a worker of its own."""
+
+    def __init__(self, engine: TextWorldEngine, worker: _Worker) -> None:
+        self._engine = engine
+        self._worker: _Worker | None = worker
+        self._admissible: list[str] = []
+        self._won = False
+
+    def reset(self) -> str:
+        """Begin again (a second or more); the game's introduction."""
+        return self._request({"op": "reset"})
+
+    def step(self, command: str) -> tuple[str, bool]:
+        """Apply a command: (what the player reads, whether the goal is reached)."""
+        return self._request({"op": "step", "command": command}), self._won
+
+    def admissible(self) -> list[str]:
+        """Every command that the game accepts now, sorted."""
+        return self._admissible[:]
+
+    @property
+    def won(self) -> bool:
+        """Whether the goal is reached."""
+        return self._won
+
+    def state_hash(self) -> str:
+        """Always "": TextWorld's state is not cheap to tell."""
+        return ""
+
+    def close(self) -> None:
+        """Give the worker back."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            self._engine.release(worker)
+
+    def _request(self, message: Mapping[str, Any]) -> str:
+        if self._worker is None:
+            msg = "this TextWorld session is closed"
+            raise BackendUnavailable(msg)
+        try:
+            answer = self._worker.request(message)
+        except BackendUnavailable:
+            worker, self._worker = self._worker, None
+            self._engine.discard(worker)
+            raise
+        self._won, self._admissible = bool(answer["won"]), list(answer["admissible"])
+        return str(answer["text"])
+
+
+class TextWorldEngine:
+    """Opens games in TextWorld.
+
+    ``max_workers`` processes at most; a worker above ``memory_limit_mb`` is not used again; no answer within
+    ``timeout_s`` counts as a dead worker. ``command`` starts a worker (default: this package's). Raises ConfigError
+    where the extra ``alfworld`` is not installed.
+    """
+
+    name = "textworld"
+
+    def __init__(
+        self,
+        *,
+        max_workers: int = 4,
+        memory_limit_mb: int = 1500,
+        timeout_s: float = 120.0,
+        command: Sequence[str] = _WORKER,
+    ) -> None:
+        missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+        if missing:
+            msg = f"engine 'textworld' needs packages that are not installed: {', '.join(missing)}"
+            raise ConfigError(msg, hint="pip install 'envloop[alfworld]' (needs a C++ compiler)")
+        if max_workers < 1:
+            msg = f"max_workers must be at least 1, not {max_workers}"
+            raise ConfigError(msg)
+        self._max_workers = max_workers
+        self._memory_limit_bytes = memory_limit_mb * 1024 * 1024
+        self._timeout_s = timeout_s
+        self._command = tuple(command)
+        self._lock = threading.Lock()
+        self._idle: list[_Worker] = []
+        self._leased: set[_Worker] = set()
+        self._starting = 0
+        self._closed = False
+
+    def open(self, source: GameSource) -> TextWorldSession:
+        """Lease a worker and load the game (a second or more).
+
+        Raises TaskDataError, CapacityExceeded, BackendUnavailable.
+        """
+        game = {key: source.load()[key] for key in ("pddl_domain", "grammar", "pddl_problem")}
+        worker = self._lease()
+        try:
+            answer = worker.request({"op": "open", "game": game})
+        except BackendUnavailable:
+            self.discard(worker)
+            raise
+        if "error" in answer:
+            self.discard(worker)  # whatever a failed load leaves behind
+            msg = f"{source.path}: TextWorld cannot load it: {answer['error']}"
+            raise TaskDataError(msg)
+        return TextWorldSession(self, worker)
+
+    def release(self, worker: _Worker) -> None:
+        """Take a worker back, for another game or, grown too large, to end it."""
+        with self._lock:
+            keep = not self._closed and worker in self._leased and worker.memory_bytes <= self._memory_limit_bytes
+            if keep:
+                self._leased.discard(worker)
+                self._idle.append(worker)
+        if not keep:
+            self.discard(worker)
+
+    def discard(self, worker: _Worker) -> None:
+        """End a worker."""
+        with self._lock:
+            self._leased.discard(worker)
+        worker.stop()
+
+    def worker_pids(self) -> list[int]:
+        """The process ids of the live workers."""
+        with self._lock:
+            return sorted(worker.pid for worker in [*self._idle, *self._leased])
+
+    def ready(self) -> Readiness:
+        """Whether another game can be opened now."""
+        with self._lock:
+            busy = len(self._leased) + self._starting
+        detail = f"TextWorld, {busy} of {self._max_workers} workers busy"
+        return Readiness(ready=not self._closed and busy < self._max_workers, detail=detail)
+
+    def close(self) -> None:
+        """End every worker. Idempotent."""
+        with self._lock:
+            self._closed = True
+            workers = [*self._idle, *self._leased]
+            self._idle.clear()
+            self._leased.clear()
+        for worker in workers:
+            worker.stop()
+
+    def _lease(self) -> _Worker:
+        with self._lock:
+            if self._closed:
+                msg = "the TextWorld engine is closed"
+                raise BackendUnavailable(msg)
+            if self._idle:
+                worker = self._idle.pop()
+                self._leased.add(worker)
+                return worker
+            if len(self._leased) + self._starting >= self._max_workers:
+                msg = f"all {self._max_workers} TextWorld workers are busy"
+                raise CapacityExceeded(msg, hint="close an episode, or raise textworld_workers")
+            self._starting += 1
+        try:
+            worker = _Worker(self._command, self._timeout_s)  # seconds: outside the lock
+        finally:
+            with self._lock:
+                self._starting -= 1
+        if self._admit(worker):
+            return worker
+        worker.stop()
+        msg = "the TextWorld engine was closed while a worker started"
+        raise BackendUnavailable(msg)
+
+    def _admit(self, worker: _Worker) -> bool:
+        """Count a started worker as leased, unless the engine has been closed meanwhile."""
+        with self._lock:
+            if self._closed:
+                return False
+            self._leased.add(worker)
+            return True
