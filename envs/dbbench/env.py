@@ -1,0 +1,167 @@
+"""One DB Bench episode: a task's tables in a database of its own, statements, and one committed answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from envs.dbbench.isolation import EpisodeDatabase, EpisodeDatabases
+from envs.dbbench.scoring import Answer, Rules, TableHasher, answer_matches, combine_hashes, hash_matches, rules_names
+from envs.dbbench.session import Limits, Session, StatementFailed
+from envs.dbbench.tasks import DbTask
+from envs.errors import BackendUnavailable, EpisodeOver, InvalidAction, InvalidOption
+from envs.registry import DBBENCH
+from envs.types import Action, Observation, StepResult, Task
+
+__all__ = ["DbBenchEnv"]
+
+_COMMITTED = "Answer committed."
+_log = logging.getLogger(__name__)
+
+
+class DbBenchEnv:
+    """An episode, by the ``Environment`` protocol. Options: ``rules`` (``fc``, ``classic``), ``max_steps`` (1 to 1000).
+
+    The database is called ``dbbench`` in all that the policy sees and writes, and its clock stands still.
+    The reward is 0 or 1 and comes only with ``commit_final_answer``. ``seed`` is RAND()'s.
+    """
+
+    def __init__(self, databases: EpisodeDatabases, find: Callable[[str], DbTask], limits: Limits) -> None:
+        self._databases = databases
+        self._find = find
+        self._limits = limits
+        self._task: DbTask | None = None
+        self._database: EpisodeDatabase | None = None
+        self._session: Session | None = None
+        self._rules: Rules = "fc"
+        self._max_steps = DBBENCH.max_steps
+        self._steps = 0
+        self._done = False
+        self._changed = False
+        self._closed = False
+
+    def reset(self, task: Task, *, seed: int = 0, options: Mapping[str, Any] | None = None) -> Observation:
+        """Create the task's database. The text is the user message of AgentBench's function-calling version."""
+        if self._closed:
+            raise EpisodeOver("the episode has been closed")
+        self._rules, self._max_steps = _options(options or {})
+        found = self._find(task.id)
+        self._release()
+        self._task, self._steps, self._done, self._changed = found, 0, False, False
+        self._database = self._databases.create()
+        try:
+            self._session = Session(self._database, self._limits, seed=seed)
+            self._session.load(found.tables)
+        except BaseException:
+            self._release()
+            raise
+        return Observation(found.text)
+
+    def step(self, action: Action) -> StepResult:
+        """Run a statement or commit the answer."""
+        task, session = self._running()
+        if action.name == "execute_sql":
+            query = _query(action.arguments)
+            result = session.execute(query)
+            # The expert goes on after its own statement only; anything else is the policy's affair.
+            self._changed = self._changed or (result.valid and query in task.gold_sql)
+            return self._stepped(
+                Observation(result.text), valid=result.valid, info={"seconds": round(result.seconds, 6)}
+            )
+        if action.name == "commit_final_answer":
+            correct = self._judge(task, session, _answers(action.arguments))
+            self._steps += 1
+            self._done = True
+            self._release()
+            return StepResult(Observation(_COMMITTED), reward=float(correct), terminated=True, truncated=False)
+        names = ", ".join(tool.name for tool in DBBENCH.tools)
+        raise InvalidAction(f"no tool is called {action.name!r}", hint=f"tools: {names}")
+
+    def expert_action(self) -> Action | None:
+        """The gold: its statement first where the task has one (all changes, all generated tasks), then the commit."""
+        if self._task is None or self._done:
+            return None
+        if self._task.gold_sql and not self._changed:
+            return Action("execute_sql", {"query": self._task.gold_sql[0]})
+        return Action("commit_final_answer", {"answers": list(self._task.gold_answers) or ["done"]})
+
+    def close(self) -> None:
+        """End the sessions and drop the database. Idempotent."""
+        self._closed = self._done = True
+        self._release()
+
+    def _running(self) -> tuple[DbTask, Session]:
+        if self._task is None:
+            raise EpisodeOver("the episode has not begun", hint="reset it first")
+        if self._done or self._session is None:
+            raise EpisodeOver("the episode is over", hint="start another")
+        return self._task, self._session
+
+    def _stepped(self, observation: Observation, *, valid: bool, info: Mapping[str, Any]) -> StepResult:
+        self._steps += 1
+        truncated = self._steps >= self._max_steps
+        if truncated:
+            self._done = True
+            self._release()
+        return StepResult(observation, reward=0.0, terminated=False, truncated=truncated, valid=valid, info=info)
+
+    def _judge(self, task: DbTask, session: Session, answers: Answer) -> bool:
+        if not task.mutates:
+            return answer_matches(answers, task.gold_answers, self._rules)
+        session.renew()
+        hashes = []
+        for table in task.tables:
+            hasher = TableHasher()
+            try:
+                for row in session.rows_of(table.name, table.columns):
+                    hasher.add(row)
+            except StatementFailed:  # dropped, renamed, too large: not the wanted table
+                return False
+            hashes.append(hasher.digest())
+        return hash_matches(combine_hashes(hashes), task.gold_hash)
+
+    def _release(self) -> None:
+        session, database = self._session, self._database
+        self._session = self._database = None
+        if session is not None:
+            session.close()
+        if database is not None:
+            try:
+                self._databases.drop(database)
+            except BackendUnavailable as error:
+                # The server is gone, and a private one's data with it; a shared one is swept when the lease is over.
+                _log.warning("dbbench: the database %s could not be dropped: %s", database.name, error)
+
+
+def _options(options: Mapping[str, Any]) -> tuple[Rules, int]:
+    unknown = sorted(set(options) - {"rules", "max_steps"})
+    if unknown:
+        raise InvalidOption(f"dbbench has no option {', '.join(unknown)}", hint="known: rules, max_steps")
+    rules = options.get("rules", "fc")
+    if rules not in rules_names():
+        raise InvalidOption(f"rules is {rules!r}", hint=f"one of {', '.join(rules_names())}")
+    steps = options.get("max_steps", DBBENCH.max_steps)
+    if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= 1000:
+        raise InvalidOption(f"max_steps is {steps!r}", hint="a whole number from 1 to 1000")
+    return cast("Rules", rules), steps
+
+
+def _query(arguments: Mapping[str, Any]) -> str:
+    query = arguments.get("query")
+    if set(arguments) != {"query"} or not isinstance(query, str):
+        raise InvalidAction("execute_sql takes one argument, query, a text", hint='{"query": "SELECT 1"}')
+    return query
+
+
+def _answers(arguments: Mapping[str, Any]) -> Answer:
+    """A list of plain values, or one text, which the rules read as AgentBench does."""
+    answers = arguments.get("answers")
+    plain = isinstance(answers, str) or (
+        isinstance(answers, Sequence) and all(item is None or isinstance(item, (str, int, float)) for item in answers)
+    )
+    if set(arguments) != {"answers"} or not plain:
+        raise InvalidAction(
+            "commit_final_answer takes one argument, answers, a list of texts", hint='{"answers": ["42"]}'
+        )
+    return cast("Answer", answers)

@@ -1,0 +1,188 @@
+"""All DB Bench episodes of this process: the tasks, and one database server that is started when first needed."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Sequence
+from hashlib import sha256
+
+from envs.dbbench.env import DbBenchEnv
+from envs.dbbench.external_server import DatabaseServer, ExternalServer
+from envs.dbbench.generator import GENERATED_SPLITS, MAX_INDEX, generate, index_of_type
+from envs.dbbench.isolation import EpisodeDatabases
+from envs.dbbench.mysql_server import PrivateServer
+from envs.dbbench.session import Limits
+from envs.dbbench.tasks import DbTask, TaskFile, find_task_files
+from envs.errors import BackendUnavailable, ConfigError, UnknownSplit, UnknownTask, UnknownTaskType
+from envs.types import EnvSpec, Readiness, Split, SplitRole, Task, TaskPage
+
+__all__ = ["DbBenchFamily"]
+
+_RESERVE = (
+    40  # connections of the server beyond one an episode: the administrator's, and sessions that are still closing
+)
+
+
+class DbBenchFamily:
+    """DB Bench, by the ``EnvFamily`` protocol.
+
+    ``url`` (or ``DBBENCH_URL``) names a running server; without it a private one is started from ``server_binary`` (or
+    ``DBBENCH_SERVER_BINARY``, or what is installed) on first need or by ``start()``. ``data_dir`` (or ``DBBENCH_DATA``)
+    is a folder with ``standard.jsonl`` and other task files. ``max_connections`` bounds the episodes that are live at
+    once. Raises: ConfigError for a wrong setting, TaskDataError for a broken task file, when it is first read.
+    """
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        *,
+        url: str | None = None,
+        server_binary: str | None = None,
+        data_dir: str | None = None,
+        max_connections: int = 256,
+        admin_connections: int = 8,
+        statement_timeout_s: float = 60.0,
+        max_rows: int = 100_000,
+        max_bytes: int = 64 * 2**20,
+    ) -> None:
+        if max_connections < 1 or admin_connections < 1 or max_rows < 1 or max_bytes < 1 or statement_timeout_s <= 0:
+            raise ConfigError(
+                "a limit of dbbench is below 1", hint="connections, rows, bytes and seconds must be positive"
+            )
+        self.spec = spec
+        self._limits = Limits(seconds=statement_timeout_s, rows=max_rows, bytes=max_bytes)
+        self._max_live = max_connections
+        self._admin_connections = admin_connections
+        url = url or os.environ.get("DBBENCH_URL")
+        self._server: DatabaseServer = (
+            ExternalServer(url)
+            if url
+            else PrivateServer(
+                server_binary or os.environ.get("DBBENCH_SERVER_BINARY"), max_connections=2 * max_connections + _RESERVE
+            )
+        )
+        self._files = {file.name: file for file in find_task_files(data_dir or os.environ.get("DBBENCH_DATA"))}
+        self._lock = threading.Lock()
+        self._databases: EpisodeDatabases | None = None
+        self._closed = False
+
+    # Tasks.
+
+    def splits(self) -> Sequence[Split]:
+        """The files' splits, and two endless generated ones: ``generated`` (train) and ``generated_eval``."""
+        train, evaluation = GENERATED_SPLITS
+        return (
+            *(file.split for file in self._files.values()),
+            Split(self.spec.name, train, SplitRole.TRAIN, None, "generated tasks, endless"),
+            Split(self.spec.name, evaluation, SplitRole.EVALUATION, None, "generated tasks of other seeds, endless"),
+        )
+
+    def tasks(self, split: str, *, type: str | None = None, offset: int = 0, limit: int = 100) -> TaskPage:
+        """A page of a split's tasks, in the file's order or by index."""
+        self._check_type(type)
+        offset, limit = max(offset, 0), max(limit, 0)
+        file = self._file(split)
+        if file is None:
+            indices = (index_of_type(type, i) if type else i for i in range(offset, offset + limit))
+            return TaskPage(tuple(generate(split, index).public for index in indices), offset, None)
+        found = [task for task in file.tasks if type is None or task.type == type]
+        return TaskPage(tuple(task.public for task in found[offset : offset + limit]), offset, len(found))
+
+    def task(self, task_id: str) -> Task:
+        """The task ``split/index``."""
+        return self._find(task_id).public
+
+    def sample(self, split: str, seed: int, *, type: str | None = None) -> Task:
+        """A task drawn by seed."""
+        self._check_type(type)
+        raw = sha256(f"{split}:{seed}:{type or ''}".encode()).digest()
+        file = self._file(split)
+        if file is None:
+            position = int.from_bytes(raw[:5], "big")
+            return generate(split, index_of_type(type, position) if type else position).public
+        found = [task for task in file.tasks if type is None or task.type == type]
+        if not found:
+            raise UnknownTaskType(f"{split} has no task of type {type!r}")
+        return found[random.Random(int.from_bytes(raw[:8], "big")).randrange(len(found))].public  # noqa: S311
+
+    def _check_type(self, type: str | None) -> None:
+        if type is not None and type not in self.spec.task_types:
+            known = ", ".join(self.spec.task_types)
+            raise UnknownTaskType(f"dbbench has no task type {type!r}", hint=f"known: {known}")
+
+    def _file(self, split: str) -> TaskFile | None:
+        """The split's file; None for a generated one."""
+        if split in GENERATED_SPLITS:
+            return None
+        if split not in self._files:
+            known = ", ".join((*self._files, *GENERATED_SPLITS))
+            hint = f"known: {known}; standard.jsonl is read from the folder DBBENCH_DATA"
+            raise UnknownSplit(f"dbbench has no split {split!r} here", hint=hint)
+        return self._files[split]
+
+    def _find(self, task_id: str) -> DbTask:
+        split, _, number = task_id.rpartition("/")
+        index = int(number) if number.isascii() and number.isdecimal() and len(number) <= 15 else -1
+        if index < 0 or str(index) != number or (split not in self._files and split not in GENERATED_SPLITS):
+            raise UnknownTask(f"dbbench has no task {task_id[:100]!r}", hint="an id is split/index, as in dev/0")
+        file = self._file(split)
+        if file is not None:
+            return file.task(index)
+        if index >= MAX_INDEX:
+            raise UnknownTask(f"no task {task_id}", hint=f"indices go up to {MAX_INDEX - 1}")
+        return generate(split, index)
+
+    # The server.
+
+    def start(self) -> None:
+        """Start the server now instead of with the first episode. Raises BackendUnavailable, ConfigError."""
+        self._open()
+
+    def server_version(self) -> str:
+        """What the server calls itself, as in ``10.11.6-MariaDB``. Starts it where needed."""
+        return str(self._open().admin.run(("SELECT VERSION()", ()))[0][0])
+
+    def make(self) -> DbBenchEnv:
+        """A new environment. The first call starts the server."""
+        return DbBenchEnv(self._open(), self._find, self._limits)
+
+    def ready(self) -> Readiness:
+        """Whether episodes can start; a private server that has not been started yet is no obstacle."""
+        problem = "the environment has been closed" if self._closed else self._server.problem()
+        hint = "" if not problem else "install a server, restart the service, or set DBBENCH_URL"
+        return Readiness(not problem, problem, hint)
+
+    @property
+    def live_databases(self) -> int:
+        """How many episodes hold a database now."""
+        return 0 if self._databases is None else self._databases.live
+
+    def close(self) -> None:
+        """Drop what is live on an external server, or end the private one. Idempotent."""
+        with self._lock:
+            self._closed = True
+            databases, self._databases = self._databases, None
+            if databases is not None:
+                databases.close()
+            self._server.close()
+
+    def _open(self) -> EpisodeDatabases:
+        with self._lock:
+            if self._closed:
+                raise BackendUnavailable("the environment has been closed")
+            if self._databases is None:
+                databases = EpisodeDatabases(
+                    self._server.start(),
+                    shared=self._server.shared,
+                    max_live=self._max_live,
+                    admin_connections=self._admin_connections,
+                )
+                try:
+                    databases.open()
+                except BaseException:
+                    databases.close()
+                    raise
+                self._databases = databases
+            return self._databases

@@ -1,0 +1,110 @@
+"""Real database servers: MariaDB from PATH, MySQL from ``ENVLOOP_MYSQLD`` or the checkout's cache."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from envs.dbbench.connection import TidyConnection
+from envs.dbbench.family import DbBenchFamily
+from envs.dbbench.mysql_server import PrivateServer, find_server_binary
+from envs.errors import BackendUnavailable
+from envs.registry import DBBENCH
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def _mariadb() -> str | None:
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
+    return shutil.which("mariadbd", path=path)
+
+
+def _mysql() -> str | None:
+    for candidate in (os.environ.get("ENVLOOP_MYSQLD"), str(ROOT / ".cache" / "mysql" / "mysqld")):
+        if candidate and shutil.which(candidate):
+            return candidate
+    with contextlib.suppress(BackendUnavailable):
+        found = find_server_binary()
+        return str(found) if found.name == "mysqld" else None
+    return None
+
+
+BINARIES = {"mariadb": _mariadb, "mysql": _mysql}
+
+
+@pytest.fixture(scope="session", params=sorted(BINARIES))
+def binary(request) -> str:
+    """The program of each kind of server that is installed here."""
+    found = BINARIES[request.param]()
+    if found is None:
+        pytest.skip(f"no {request.param} server is installed")
+    return found
+
+
+@pytest.fixture(scope="session")
+def any_binary() -> str:
+    """The program of one server, for what does not depend on its kind."""
+    found = _mariadb() or _mysql()
+    if found is None:
+        pytest.skip("no database server is installed")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch):
+    for name in ("DBBENCH_URL", "DBBENCH_DATA", "DBBENCH_SERVER_BINARY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def family(binary):
+    """One private server for all tests of a kind."""
+    family = DbBenchFamily(DBBENCH, server_binary=binary, max_rows=5000)
+    yield family
+    family.close()
+
+
+@pytest.fixture
+def episode(family):
+    """Starts episodes, and closes them after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(task_id: str = "generated/0", *, seconds: float | None = None, **options):
+            env = family.make()
+            if seconds is not None:
+                env._limits = replace(env._limits, seconds=seconds)
+            stack.callback(env.close)
+            env.reset(family.task(task_id), options=options)
+            return env
+
+        yield start
+
+
+@pytest.fixture
+def admin(family):
+    """Asks the family's server as its administrator."""
+    address = family._server.start()
+
+    def ask(statement: str):
+        connection = TidyConnection(
+            user=address.user, password=address.password, autocommit=True, **address.connect_arguments()
+        )
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            cursor.execute(statement)
+            return [row[0] for row in cursor.fetchall()]
+
+    return ask
+
+
+@pytest.fixture
+def shared_server(binary):
+    """A server of its own that a test may share between services, by URL."""
+    server = PrivateServer(binary)
+    address = server.start()
+    yield server, f"mysql://root:{address.password}@localhost?unix_socket={address.unix_socket}"
+    server.close()
