@@ -1,0 +1,302 @@
+"""The async client of the environment server.
+
+Errors of the server come back as the exceptions of ``envs.errors``; a connection that fails is a TransportError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from envs.errors import EnvloopError, InvalidOption, TransportError, error_from_json
+from envs.types import Action, JsonObject, Task, TaskPage
+from envs.wire import (
+    EnvInfo,
+    EpisodeView,
+    action_from_json,
+    action_to_json,
+    dumps,
+    env_from_json,
+    episode_from_json,
+    task_from_json,
+    task_page_from_json,
+)
+
+__all__ = ["EnvClient", "NewEpisode"]
+
+_UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_BACKOFF_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEpisode:
+    """What to begin: ``task_id``, or ``split`` and ``sample_seed`` (and ``type``) to draw a task."""
+
+    env: str
+    task_id: str | None = None
+    split: str | None = None
+    type: str | None = None
+    sample_seed: int | None = None
+    seed: int = 0
+    options: JsonObject | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The request body. Raises InvalidOption unless exactly one source of the task is given."""
+        body: dict[str, Any] = {"env": self.env, "seed": self.seed, "options": dict(self.options or {})}
+        if self.task_id is not None:
+            if not (self.split is None and self.sample_seed is None and self.type is None):
+                raise InvalidOption("task_id stands alone", hint="leave out split, type and sample_seed")
+            return {**body, "task_id": self.task_id}
+        if self.split is None or self.sample_seed is None:
+            raise InvalidOption("no task is named", hint="give task_id, or split and sample_seed")
+        return {**body, "sampler": {"split": self.split, "seed": self.sample_seed, "type": self.type}}
+
+
+class EnvClient:
+    """Talks to one env server. One connection pool; safe for many tasks of one event loop.
+
+    ``transport`` replaces the network (a mock, an in-process app). ``retries``: how often a request is sent again after
+    a failed connection, where that is safe: reads, closes, steps that carry their number, and whatever was not sent.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        token: str | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        timeout_s: float = 120.0,
+        retries: int = 2,
+        max_connections: int = 128,
+    ) -> None:
+        self._retries = retries
+        self._http = httpx.AsyncClient(
+            base_url=base_url.rstrip("/"),
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            transport=transport,
+            timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0)),
+            limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
+            trust_env=False,  # no proxy between a trainer and its environments unless given as a transport
+        )
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def in_process(cls, app: Any, *, token: str | None = None) -> AsyncIterator[Self]:
+        """A client of an app in this process (``envs.server.app.create_app``), started and ended with the context."""
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            cls("http://127.0.0.1", token=token, transport=transport) as client,
+        ):
+            yield client
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections; episodes stay open on the server until closed or idle."""
+        await self._http.aclose()
+
+    async def version(self) -> JsonObject:
+        """``{"version", "envs"}``."""
+        version: JsonObject = await self._send("GET", "/version")
+        return version
+
+    async def ready(self) -> JsonObject:
+        """``{"ready", "envs", "error"?}``: each environment's state. Raises TransportError where no server answers."""
+        response = await self._exchange("GET", "/readyz", None, idempotent=True)
+        body = _json(response)
+        if isinstance(body, dict) and "ready" in body:
+            return body
+        raise error_from_json(body, http_status=response.status_code)
+
+    async def envs(self) -> tuple[EnvInfo, ...]:
+        """All environments of the server."""
+        return tuple(map(env_from_json, _field(await self._send("GET", "/v1/envs"), "envs")))
+
+    async def env(self, name: str) -> EnvInfo:
+        """One environment by name or versioned id. Raises UnknownEnv."""
+        return env_from_json(await self._send("GET", f"/v1/envs/{quote(name, safe='')}"))
+
+    async def tasks(
+        self, env: str, *, split: str, type: str | None = None, offset: int = 0, limit: int = 100
+    ) -> TaskPage:
+        """A page of a split's tasks. Raises UnknownEnv, UnknownSplit, UnknownTaskType."""
+        query: dict[str, str | int] = {"split": split, "offset": offset, "limit": limit}
+        if type is not None:
+            query["type"] = type
+        path = f"/v1/envs/{quote(env, safe='')}/tasks"
+        return task_page_from_json(await self._send("GET", path, query=query))
+
+    async def iter_tasks(
+        self, env: str, *, split: str, type: str | None = None, page: int = 500
+    ) -> AsyncIterator[Task]:
+        """Every task of a split, page by page; endless for an endless split."""
+        offset = 0
+        while True:
+            found = await self.tasks(env, split=split, type=type, offset=offset, limit=page)
+            for task in found.tasks:
+                yield task
+            offset += len(found.tasks)
+            if not found.tasks or (found.total is not None and offset >= found.total):
+                return
+
+    async def task(self, env: str, task_id: str) -> Task:
+        """One task. Raises UnknownTask."""
+        return task_from_json(await self._send("GET", f"/v1/envs/{quote(env, safe='')}/tasks/{quote(task_id)}"))
+
+    async def sample(self, env: str, split: str, seed: int, *, type: str | None = None) -> Task:
+        """The task that a sampler draws from a split by seed. Raises UnknownSplit, UnknownTaskType."""
+        query: dict[str, str | int] = {"split": split, "seed": seed}
+        if type is not None:
+            query["type"] = type
+        return task_from_json(await self._send("GET", f"/v1/envs/{quote(env, safe='')}/sample", query=query))
+
+    async def create(
+        self,
+        env: str,
+        *,
+        task_id: str | None = None,
+        split: str | None = None,
+        type: str | None = None,
+        sample_seed: int | None = None,
+        seed: int = 0,
+        options: Mapping[str, Any] | None = None,
+    ) -> EpisodeView:
+        """Begin an episode. Raises UnknownEnv, UnknownTask, InvalidOption, CapacityExceeded, InfrastructureError."""
+        new = NewEpisode(
+            env=env, task_id=task_id, split=split, type=type, sample_seed=sample_seed, seed=seed, options=options
+        )
+        return episode_from_json(await self._send("POST", "/v1/episodes", new.to_json(), idempotent=False))
+
+    async def step(self, episode: str | EpisodeView, action: Action, *, step: int | None = None) -> EpisodeView:
+        """Take one action. Given the view instead of its id, the step carries its number and is sent again if need be.
+
+        Raises: InvalidAction (nothing changed), EpisodeOver, Conflict, InfrastructureError (the episode has ended).
+        """
+        episode_id, body = _step_body(episode, action, step)
+        path = f"/v1/episodes/{quote(episode_id, safe='')}/step"
+        return episode_from_json(await self._send("POST", path, body, idempotent="step" in body))
+
+    async def read(self, episode_id: str) -> EpisodeView:
+        """The episode as it stands. Raises UnknownEpisode."""
+        return episode_from_json(await self._send("GET", f"/v1/episodes/{quote(episode_id, safe='')}"))
+
+    async def close_episode(self, episode_id: str) -> EpisodeView:
+        """Close it; cancelled if it was running, unchanged if it had ended. Raises UnknownEpisode."""
+        return episode_from_json(await self._send("DELETE", f"/v1/episodes/{quote(episode_id, safe='')}"))
+
+    async def expert_action(self, episode_id: str) -> Action | None:
+        """The expert's next action or None. Raises Forbidden without the expert token."""
+        path = f"/v1/episodes/{quote(episode_id, safe='')}/expert"
+        action = _field(await self._send("POST", path, idempotent=True), "action")
+        return None if action is None else action_from_json(action)
+
+    async def create_many(self, items: Iterable[NewEpisode]) -> list[EpisodeView | EnvloopError]:
+        """Begin many episodes side by side: a view or an error each, in order."""
+        body = {"items": [item.to_json() for item in items]}
+        return await self._batch("/v1/batch/episodes", body, idempotent=False)
+
+    async def step_many(self, items: Iterable[tuple[str | EpisodeView, Action]]) -> list[EpisodeView | EnvloopError]:
+        """Step many episodes side by side: a view or an error each, in order. Views carry their step numbers."""
+        steps = []
+        for episode, action in items:
+            episode_id, body = _step_body(episode, action, None)
+            steps.append({"episode_id": episode_id, **body})
+        return await self._batch("/v1/batch/steps", {"items": steps}, idempotent=all("step" in s for s in steps))
+
+    async def close_many(self, episode_ids: Iterable[str]) -> list[EpisodeView | EnvloopError]:
+        """Close many episodes."""
+        return await self._batch("/v1/batch/close", {"ids": list(episode_ids)}, idempotent=True)
+
+    async def _batch(
+        self, path: str, body: Mapping[str, Sequence[Any]], *, idempotent: bool
+    ) -> list[EpisodeView | EnvloopError]:
+        if not any(body.values()):
+            return []
+        results = _field(await self._send("POST", path, body, idempotent=idempotent), "results")
+        if not isinstance(results, list):
+            raise TransportError("the server's answer to a batch has no list of results")
+        return [
+            episode_from_json(_field(result, "episode"))
+            if _field(result, "ok")
+            else error_from_json(result, http_status=500)
+            for result in results
+        ]
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, str | int] | None = None,
+        idempotent: bool = True,
+    ) -> Any:
+        response = await self._exchange(method, path, body, query=query, idempotent=idempotent)
+        answer = _json(response)
+        if response.is_success:
+            return answer
+        raise error_from_json(answer, http_status=response.status_code)
+
+    async def _exchange(
+        self, method: str, path: str, body: Any, *, query: Mapping[str, str | int] | None = None, idempotent: bool
+    ) -> httpx.Response:
+        content = None if body is None else _encoded(body)
+        headers = None if body is None else {"Content-Type": "application/json"}
+        for attempt in range(self._retries + 1):
+            try:
+                return await self._http.request(method, path, content=content, headers=headers, params=query)
+            except (httpx.TransportError, httpx.InvalidURL) as error:
+                again = isinstance(error, _UNSENT) or (idempotent and isinstance(error, httpx.TransportError))
+                if not again or attempt == self._retries:
+                    raise TransportError(
+                        f"{method} {self._http.base_url}{path} failed: {type(error).__name__} {error}".rstrip(),
+                        hint="check the address, and that 'envloop env serve' is running there",
+                    ) from error
+            await asyncio.sleep(_BACKOFF_S * 2**attempt)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _step_body(episode: str | EpisodeView, action: Action, step: int | None) -> tuple[str, dict[str, Any]]:
+    body: dict[str, Any] = {"action": action_to_json(action)}
+    if isinstance(episode, EpisodeView):
+        step = episode.steps if step is None else step
+        episode = episode.id
+    if step is not None:
+        body["step"] = step
+    return episode, body
+
+
+def _encoded(body: Any) -> bytes:
+    try:
+        return dumps(body)
+    except (TypeError, ValueError) as error:
+        raise InvalidOption(f"the request is no JSON: {error}", hint="send numbers, texts, lists and dicts") from error
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return None  # a foreign answer: the caller turns it into a TransportError that names the status
+
+
+def _field(body: Any, name: str) -> Any:
+    if not isinstance(body, dict) or name not in body:
+        raise TransportError(
+            f"the server's answer has no field {name!r}", hint="check that it is an envloop env server of this version"
+        )
+    return body[name]

@@ -1,0 +1,288 @@
+"""``envloop env …``: serve, look at, check, measure and prepare the environments."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from envs.errors import ConfigError
+from envs.types import Readiness, Split, Task
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from envs.base import EnvFamily
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Serve, list, check, measure and prepare the environments.",
+    no_args_is_help=True,
+    add_completion=False,  # it would complete `env`, not `envloop env`
+    pretty_exceptions_enable=False,
+)
+
+_Config = Annotated[Path | None, typer.Option("--config", help="TOML file with the server's settings.")]
+_AlfworldData = Annotated[
+    Path | None, typer.Option("--alfworld-data", help="Folder of the official games (else ALFWORLD_DATA).")
+]
+_Data = Annotated[Path | None, typer.Option("--data-dir", help="The environment's data folder.")]
+_Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+@app.command("serve")
+def _serve(  # noqa: PLR0917 - options of the command line
+    host: Annotated[str | None, typer.Option(help="Address to bind; beyond loopback ENVLOOP_TOKEN is needed.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
+    env: Annotated[
+        list[str] | None, typer.Option("--env", help="Serve only this environment; may be repeated.")
+    ] = None,
+    config: _Config = None,
+    alfworld_data: _AlfworldData = None,
+    max_episodes: Annotated[int | None, typer.Option(help="Live episodes at once.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    ready_file: Annotated[Path | None, typer.Option(help="Write {url, pid} here once the server listens.")] = None,
+    stop_on_eof: Annotated[bool, typer.Option("--stop-on-eof", help="Stop when standard input is closed.")] = False,
+) -> None:
+    """Serve the environments over HTTP until Ctrl-C.
+
+    Tokens and the database's address come from the environment: ENVLOOP_TOKEN, ENVLOOP_EXPERT_TOKEN, DBBENCH_URL.
+    """
+    from envs.config import EnvServerSettings
+    from envs.server.app import serve
+    from envs.server_process import write_ready_file
+
+    settings = EnvServerSettings.load(
+        config,
+        host=host,
+        port=port,
+        envs=tuple(env) if env else None,
+        alfworld={"data_dir": alfworld_data} if alfworld_data else None,
+        max_episodes=max_episodes,
+        log_level=log_level,
+    )
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+
+    def announce(url: str, states: Mapping[str, Readiness]) -> None:
+        if ready_file is not None:
+            write_ready_file(ready_file, url)
+        ready = [name for name, state in states.items() if state.ready]
+        typer.echo(f"envloop env server ready at {url} ({', '.join(ready) or 'no environment is ready'})")
+        for name, state in states.items():
+            if not state.ready:
+                typer.echo(f"{name} is not ready: {state.detail} / what to do: {state.hint}", err=True)
+
+    try:
+        serve(settings, on_ready=announce, stop_on_eof=stop_on_eof)
+    finally:
+        if ready_file is not None:
+            ready_file.unlink(missing_ok=True)
+
+
+@app.command("tasks")
+def _tasks(  # noqa: PLR0917 - options of the command line
+    env: Annotated[str, typer.Argument(help="alfworld or dbbench.")],
+    split: Annotated[str | None, typer.Option(help="List this split's tasks; without it, the splits.")] = None,
+    type: Annotated[str | None, typer.Option(help="Only tasks of this type.")] = None,
+    offset: Annotated[int, typer.Option(min=0)] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    data_dir: _Data = None,
+    as_json: _Json = False,
+) -> None:
+    """List the splits of an environment, or the tasks of one split."""
+    from envs.wire import task_to_json
+
+    with _family(env, data_dir) as family:
+        if split is None:
+            _show_splits(family.splits(), as_json=as_json)
+            return
+        page = family.tasks(split, type=type, offset=offset, limit=limit)
+    for task in page.tasks:
+        typer.echo(json.dumps(task_to_json(task)) if as_json else _task_line(task))
+    if not as_json:
+        typer.echo(f"{len(page.tasks)} of {'endlessly many' if page.total is None else page.total} tasks", err=True)
+
+
+@app.command("check")
+def _check(
+    env: Annotated[list[str] | None, typer.Argument(help="Environments; without one, all.")] = None,
+    task: Annotated[list[str] | None, typer.Option("--task", help="Check on this task; repeat for more.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sampled tasks.")] = 0,
+    data_dir: _Data = None,
+) -> None:
+    """Check an environment against the contract: determinism, gold solves, nothing scores 0, bad input refused."""
+    from envs.checker import check_env
+    from envs.registry import default_registry
+
+    failed = False
+    for name in env or [spec.name for spec in default_registry()]:
+        with _family(name, data_dir) as family:
+            report = check_env(family, tasks=task or None, seed=seed)
+        typer.echo(report.summary())
+        failed |= not report.ok
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command("bench")
+def _bench(
+    quick: Annotated[bool, typer.Option("--quick", help="First figures within a minute.")] = False,
+    env: Annotated[list[str] | None, typer.Option("--env", help="Measure this environment only.")] = None,
+    alfworld_data: _AlfworldData = None,
+    as_json: _Json = False,
+) -> None:
+    """Measure a real server over HTTP with expert episodes: steps/s, episodes/s, latency."""
+    from envs.bench import run_bench
+
+    data = {"ALFWORLD_DATA": str(alfworld_data)} if alfworld_data else {}
+    for figure in run_bench(env or (), quick=quick, env=data, log=lambda line: typer.echo(line, err=True)):
+        typer.echo(json.dumps(figure.to_json()) if as_json else figure.line())
+
+
+@app.command("fetch")
+def _fetch(
+    env: Annotated[
+        str, typer.Argument(help="alfworld. For DB Bench's files see docs/training.md, Splits.")
+    ] = "alfworld",
+    dest: Annotated[Path | None, typer.Option(help="Folder for the games; default: your data folder.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Download the official games, checked and resumable, and say where they are."""
+    if env != "alfworld":
+        raise ConfigError(
+            f"there is nothing to fetch for {env!r}",
+            hint="known: alfworld; DB Bench reads its files from the folder DBBENCH_DATA (docs/training.md)",
+        )
+    from envs.alfworld.fetch import FetchProgress, fetch_alfworld
+
+    with _progress() as bar:
+        tasks: dict[tuple[str, str], Any] = {}
+
+        def show(now: FetchProgress) -> None:
+            key = (now.archive, now.phase)
+            if key not in tasks:
+                tasks[key] = bar.add_task(f"{now.phase} {now.archive}", total=now.total)
+            bar.update(tasks[key], completed=now.done, total=now.total)
+
+        report = fetch_alfworld(dest, progress=show)
+    if as_json:
+        typer.echo(json.dumps({"data_dir": str(report.data_dir), "num_games": report.num_games}))
+        return
+    for archive in report.archives:
+        checked = "checked" if archive.sha256_known else "recorded"
+        typer.echo(f"{archive.name}: {archive.num_files} files, SHA-256 {archive.sha256} ({checked})")
+    for split, size in report.num_games.items():
+        typer.echo(f"{split}: {size} games")
+    typer.echo(f"the games are in {report.data_dir}; found there by default, or set ALFWORLD_DATA to it")
+
+
+@app.command("generate")
+def _generate(  # noqa: PLR0917 - options of the command line
+    dest: Annotated[Path, typer.Argument(help="Folder to write to; give it as ALFWORLD_DATA to play the games.")],
+    count: Annotated[int, typer.Option(min=1, help="How many games.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first game; the next has the next.")] = 0,
+    type: Annotated[str | None, typer.Option(help="Only this task type.")] = None,
+    difficulty: Annotated[str, typer.Option(help="normal or easy.")] = "normal",
+    split: Annotated[str, typer.Option(help="Name of the split's folder.")] = "train",
+) -> None:
+    """Write generated ALFWorld games as files in the official layout. The same arguments write the same bytes."""
+    from envs.alfworld.export import write_generated_games
+
+    with _progress() as bar:
+        task = bar.add_task("games", total=count)
+        written = write_generated_games(
+            dest,
+            count,
+            first_seed=seed,
+            type=type,
+            difficulty=difficulty,
+            split=split,
+            progress=lambda done, _: bar.update(task, completed=done),
+        )
+    typer.echo(f"{len(written)} games are in {dest}; set ALFWORLD_DATA to it to play them")
+
+
+@app.command("diff-engines")
+def _diff_engines(  # noqa: PLR0917 - options of the command line
+    split: Annotated[str, typer.Option(help="Split whose games are compared.")] = "generated",
+    games: Annotated[int, typer.Option(min=1, help="How many games.")] = 5,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of an episode.")] = 50,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    dialect: Annotated[str | None, typer.Option(help="Tell the games in this dialect first: 0.2 or 0.4.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Games compared at a time.")] = 1,
+    data_dir: _Data = None,
+    as_json: _Json = False,
+) -> None:
+    """Play the native ALFWorld engine against TextWorld, step by step. Needs the extra 'alfworld'."""
+    from envs.alfworld.diff import diff_engines
+    from envs.alfworld.tasks import Tasks
+    from envs.alfworld.textworld_engine import TextWorldEngine
+    from envs.registry import ALFWORLD
+
+    found = Tasks(ALFWORLD.name, ALFWORLD.task_types, data_dir)
+    sources = [found.source(task) for task in found.page(split, limit=games).tasks]
+    reference = TextWorldEngine(max_workers=jobs)
+    try:
+        report = diff_engines(sources, reference=reference, dialect=dialect, steps=steps, seed=seed, jobs=jobs)
+    finally:
+        reference.close()
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(report)))
+    else:
+        typer.echo(
+            f"{report.num_games} games, {report.num_episodes} episodes, {report.num_steps} steps, "
+            f"{report.num_wins} won: {report.num_differences} differences"
+        )
+        if report.first is not None:
+            first = report.first
+            typer.echo(f"first: {first.what} of {first.game} ({first.walker}) after {len(first.commands)} commands")
+            typer.echo(f"  native:    {first.native!r}\n  reference: {first.reference!r}")
+    raise typer.Exit(1 if report.num_differences else 0)
+
+
+def _progress() -> Progress:
+    """A bar on standard error; nothing where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextlib.contextmanager
+def _family(name: str, data_dir: Path | None) -> Iterator[EnvFamily]:
+    """The family of this process, with the server's settings, closed in any case."""
+    from envs.config import EnvServerSettings
+    from envs.registry import default_registry
+
+    registry = default_registry()
+    spec = registry.spec(name)
+    settings: dict[str, Any] = EnvServerSettings.load().family_settings(spec.name)
+    if data_dir is not None:
+        if not data_dir.is_dir():
+            raise ConfigError(f"{data_dir} is no folder", hint="name the folder that holds the data")
+        settings["data_dir"] = data_dir
+    family = registry.make(spec.name, **settings)
+    try:
+        yield family
+    finally:
+        family.close()
+
+
+def _show_splits(splits: Sequence[Split], *, as_json: bool) -> None:
+    for split in splits:
+        size = "endless" if split.size is None else str(split.size)
+        if as_json:
+            typer.echo(json.dumps({"name": split.name, "role": split.role, "size": split.size}))
+        else:
+            typer.echo(f"{split.name:<22} {split.role:<11} {size:>8}  {split.description}")
+
+
+def _task_line(task: Task) -> str:
+    return f"{task.id:<60} {task.type}"

@@ -1,0 +1,118 @@
+"""The environment server: ``create_app`` for any ASGI host, ``serve`` for a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from envs import __version__
+from envs.config import EnvServerSettings
+from envs.registry import Registry, default_registry
+from envs.server.auth import Access
+from envs.server.families import Families
+from envs.server.guard import Guard, http_error, invalid_request
+from envs.server.routes import build_routes
+from envs.server.run import run_app
+from envs.server.sessions import SessionTable
+from envs.types import Readiness
+
+__all__ = ["create_app", "serve"]
+
+logger = logging.getLogger(__name__)
+
+_DESCRIPTION = """Environments for language-model agents. Create an episode, step it, read its reward.
+
+Every error has the shape `{"error": {"code", "message", "hint"}}`. An `infrastructure_error` is never a reward."""
+
+
+def create_app(settings: EnvServerSettings, registry: Registry | None = None, *, warm: bool = False) -> FastAPI:
+    """The app. Its lifespan builds the environments and, however it ends, closes every episode and environment.
+
+    ``warm`` starts an environment's machinery (a private database) with the app and not with the first episode.
+
+    Raises ConfigError here for an unknown environment's name, and in the lifespan for settings that a family refuses.
+    """
+    families = Families(registry or default_registry(), settings)
+    sessions = SessionTable(
+        families,
+        max_episodes=settings.max_episodes,
+        idle_timeout_s=settings.idle_timeout_s,
+        remember_ended=settings.remember_ended,
+        remember_ended_s=settings.remember_ended_s,
+        workers=settings.workers,
+    )
+    access = Access(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        try:
+            await families.start(warm=warm)
+            reaper = asyncio.create_task(_reap(sessions, settings.idle_timeout_s))
+            try:
+                yield
+            finally:
+                reaper.cancel()
+                await asyncio.wait([reaper])
+        finally:
+            await sessions.aclose()
+            await families.close()
+
+    app = FastAPI(
+        title="envloop env server", version=__version__, description=_DESCRIPTION, lifespan=lifespan, debug=False
+    )
+    app.state.families = families
+    app.include_router(build_routes(families, sessions, access, max_batch=settings.max_batch))
+    app.add_exception_handler(RequestValidationError, invalid_request)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_middleware(Guard, access=access, body_limit=settings.body_limit)
+    return app
+
+
+async def _reap(sessions: SessionTable, idle_timeout_s: float) -> None:
+    """Look for abandoned episodes, ten times within the idle time but at least every five seconds."""
+    while True:
+        await asyncio.sleep(min(5.0, idle_timeout_s / 10))
+        try:
+            await sessions.reap()
+        except Exception:
+            logger.exception("looking for abandoned episodes failed")
+
+
+def serve(
+    settings: EnvServerSettings,
+    registry: Registry | None = None,
+    *,
+    on_ready: Callable[[str, Mapping[str, Readiness]], None] | None = None,
+    stop_on_eof: bool = False,
+) -> None:
+    """Serve until SIGINT or SIGTERM, then end every episode and environment. Runs in the main thread.
+
+    ``on_ready`` is given the URL and each environment's readiness once the server listens. ``stop_on_eof`` also stops
+    it when its standard input is closed, so that it never outlives the process that started it.
+    Raises ConfigError: bound beyond loopback without a token, the address taken, or a setting that a family refuses.
+    """
+    settings.refuse_open_door()
+    app = create_app(settings, registry, warm=True)
+
+    async def started(url: str) -> None:
+        if on_ready is not None:
+            families: Families = app.state.families
+            names = [spec.name for spec in families.specs]
+            states = await asyncio.gather(*map(families.readiness, names))
+            on_ready(url, dict(zip(names, states, strict=True)))
+
+    run_app(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_level=settings.log_level,
+        grace_s=settings.shutdown_grace_s,
+        on_started=started,
+        stop_on_eof=stop_on_eof,
+    )

@@ -1,0 +1,321 @@
+"""What the API takes and gives, for validation of requests and for the OpenAPI document.
+
+Answers are sent as ready-made JSON (``envs.wire``, ``envs.server.session``) and are not validated again on the way out;
+a test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic.config import JsonDict
+
+from envs.types import EpisodeStatus, SplitRole
+
+__all__ = [
+    "SEED_LIMIT",
+    "ActionBody",
+    "BatchAnswer",
+    "BatchClose",
+    "BatchCreate",
+    "BatchStep",
+    "CreateEpisode",
+    "EnvAnswer",
+    "EnvsAnswer",
+    "EpisodeAnswer",
+    "ErrorAnswer",
+    "ExpertAnswer",
+    "Malformed",
+    "ReadyAnswer",
+    "Sampler",
+    "StepItem",
+    "StepRequest",
+    "TaskAnswer",
+    "TaskPageAnswer",
+    "VersionAnswer",
+]
+
+SEED_LIMIT = 2**63
+
+_ACTION: JsonDict = {"name": "take_action", "arguments": {"action": "go to countertop 1"}}
+_TASK: JsonDict = {
+    "env": "alfworld",
+    "id": "generated/7",
+    "split": "generated",
+    "type": "pick_and_place_simple",
+    "content_hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "metadata": {},
+}
+_EPISODE: JsonDict = {
+    "id": "ep_0123456789abcdef01234567",
+    "env": "alfworld",
+    "task": _TASK,
+    "seed": 0,
+    "options": {},
+    "status": "running",
+    "steps": 0,
+    "observation": {"text": "You are in the middle of a room.", "admissible_actions": ["go to countertop 1", "look"]},
+    "reward": 0.0,
+    "terminated": False,
+    "truncated": False,
+    "valid": True,
+    "state_hash": "",
+    "info": {},
+}
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """An item of a batch that is no valid request: it fails alone."""
+
+    error: ValidationError
+
+
+def _keep_error(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return handler(value)
+    except ValidationError as error:
+        return Malformed(error)
+
+
+class ActionBody(_Request):
+    """A tool call."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_ACTION]})
+
+    name: str = Field(max_length=256, description="Name of one of the environment's tools.")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="The tool's arguments.")
+
+
+class Sampler(_Request):
+    """A task drawn by seed: the same values always draw the same task."""
+
+    split: str
+    seed: int = Field(ge=0, lt=SEED_LIMIT)
+    type: str | None = Field(default=None, description="Draw among the tasks of this type only.")
+
+
+class CreateEpisode(_Request):
+    """Which task to begin: by id, or drawn by a sampler."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"env": "alfworld", "sampler": {"split": "generated", "seed": 7}},
+                {"env": "dbbench", "task_id": "dev/12", "seed": 0, "options": {}},
+            ]
+        }
+    )
+
+    env: str
+    task_id: str | None = None
+    sampler: Sampler | None = None
+    seed: int = Field(default=0, ge=0, lt=SEED_LIMIT, description="Seed of the episode's own randomness.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the environment's reset.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.task_id is None) == (self.sampler is None):
+            msg = "give either task_id or sampler"
+            raise ValueError(msg)
+        return self
+
+
+class StepRequest(_Request):
+    """One action, and optionally its number for a safe retry."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"action": _ACTION, "step": 0}]})
+
+    action: ActionBody
+    step: int | None = Field(
+        None, ge=0, description="Steps done so far. The same number again gives the stored answer; a gap is a 409."
+    )
+
+
+class StepItem(StepRequest):
+    """One step in a batch."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"episode_id": _EPISODE["id"], "action": _ACTION, "step": 0}]}
+    )
+
+    episode_id: str
+
+
+class BatchCreate(_Request):
+    """Episodes to begin."""
+
+    items: list[Annotated[CreateEpisode, WrapValidator(_keep_error)]]
+
+
+class BatchStep(_Request):
+    """Steps to take, of different episodes or one after the other of the same."""
+
+    items: list[Annotated[StepItem, WrapValidator(_keep_error)]]
+
+
+class BatchClose(_Request):
+    """Episodes to close."""
+
+    ids: list[str]
+
+
+class _ErrorBody(BaseModel):
+    code: str
+    message: str
+    hint: str
+
+
+class ErrorAnswer(BaseModel):
+    """The one shape of every error."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "error": {
+                        "code": "episode_over",
+                        "message": "episode ep_0123456789abcdef01234567 has ended: completed",
+                        "hint": "create a new episode",
+                    }
+                }
+            ]
+        }
+    )
+
+    error: _ErrorBody
+
+
+class TaskAnswer(BaseModel):
+    """A task, without anything that gives its solution away."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_TASK]})
+
+    env: str
+    id: str
+    split: str
+    type: str
+    content_hash: str
+    metadata: dict[str, Any]
+
+
+class TaskPageAnswer(BaseModel):
+    """A page of tasks; ``total`` is null for an endless split."""
+
+    tasks: list[TaskAnswer]
+    offset: int
+    total: int | None
+
+
+class _ObservationAnswer(BaseModel):
+    text: str
+    admissible_actions: list[str]
+
+
+class EpisodeAnswer(BaseModel):
+    """An episode as it stands."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EPISODE]})
+
+    id: str
+    env: str
+    task: TaskAnswer
+    seed: int
+    options: dict[str, Any]
+    status: EpisodeStatus
+    steps: int
+    observation: _ObservationAnswer
+    reward: float | None = Field(description="null where the episode was cancelled or the machinery failed.")
+    terminated: bool
+    truncated: bool
+    valid: bool
+    state_hash: str
+    info: dict[str, Any]
+
+
+class _BatchResult(BaseModel):
+    ok: bool
+    episode: EpisodeAnswer | None = Field(default=None, description="Where ok.")
+    error: _ErrorBody | None = Field(default=None, description="Where not ok.")
+
+
+class BatchAnswer(BaseModel):
+    """One result an item, in the items' order."""
+
+    results: list[_BatchResult]
+
+
+class ExpertAnswer(BaseModel):
+    """The expert's next action, or null where it knows none."""
+
+    action: ActionBody | None
+
+
+class _Tool(BaseModel):
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+class _Split(BaseModel):
+    env: str
+    name: str
+    role: SplitRole
+    size: int | None
+    description: str
+
+
+class _Readiness(BaseModel):
+    ready: bool
+    detail: str
+    hint: str
+
+
+class EnvAnswer(BaseModel):
+    """An environment: its spec, tools with their JSON Schema, splits, readiness."""
+
+    id: str
+    name: str
+    version: int
+    description: str
+    tools: list[_Tool]
+    task_types: list[str]
+    max_steps: int
+    blocking: bool
+    splits: list[_Split]
+    readiness: _Readiness
+
+
+class EnvsAnswer(BaseModel):
+    """All environments of this server."""
+
+    envs: list[EnvAnswer]
+
+
+class ReadyAnswer(BaseModel):
+    """Whether episodes can be started; ``error`` names the environments that are not ready, why, and what to do."""
+
+    ready: bool
+    envs: dict[str, _Readiness]
+    error: _ErrorBody | None = None
+
+
+class VersionAnswer(BaseModel):
+    """Versions of the package and of the served environments."""
+
+    version: str
+    envs: list[str]
