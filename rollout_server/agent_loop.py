@@ -1,0 +1,324 @@
+"""One episode: observe, generate, parse, step, until it ends. The only place where a policy meets an environment."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any
+
+from envs.client import EnvClient, EpisodeView
+from envs.errors import (
+    CapacityExceeded,
+    Conflict,
+    InfrastructureError,
+    InvalidAction,
+    PayloadTooLarge,
+    UnknownEpisode,
+)
+from envs.types import Action, EnvSpec, EpisodeStatus, JsonObject, Observation, Task
+from rollout_server.chat import ChatFormat
+from rollout_server.engines.base import Engine, GenerationRequest, ScriptContext
+from rollout_server.protocols.base import AgentProtocol, Opening, ParsedTurn, ProtocolSession
+from rollout_server.rewards import reward_parts
+from rollout_server.transcript import Transcript
+from rollout_server.types import Completion, Episode, PolicyVersion, RewardWeights, SamplingParams, StepRecord, Turn
+
+__all__ = ["EpisodePlan", "play_episode", "turn_seed"]
+
+_log = logging.getLogger(__name__)
+_EMPTY: JsonObject = MappingProxyType({})
+_CREATE_ATTEMPTS = 6
+_BACKOFF_S = 0.2
+_GRACE_S = 10.0  # how long a cancellation waits for the env server's answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodePlan:
+    """Everything that decides an episode before it begins. ``member`` numbers a request's episodes of one task."""
+
+    env: EnvSpec
+    task: Task
+    protocol: AgentProtocol
+    policy: PolicyVersion
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    group_id: str = ""
+    member: int = 0
+    seed: int = 0
+    options: JsonObject = field(default_factory=lambda: _EMPTY)
+    max_turns: int | None = None
+    max_episode_tokens: int = 4096
+    rewards: RewardWeights = field(default_factory=RewardWeights)
+    metadata: JsonObject = field(default_factory=lambda: _EMPTY)
+
+
+def turn_seed(seed: int, task_id: str, member: int, turn: int) -> int:
+    """The sampling seed of one turn, in [0, 2^32): the same run samples the same, and no two turns share a stream."""
+    digest = hashlib.sha256(f"{seed}\0{task_id}\0{member}\0{turn}".encode()).digest()
+    return int.from_bytes(digest[:4])
+
+
+async def play_episode(
+    client: EnvClient,
+    engine: Engine,
+    plan: EpisodePlan,
+    *,
+    on_cancelled: Callable[[Episode], None] | None = None,
+) -> Episode:
+    """Play one episode through the env server and close it there, whatever happens.
+
+    Ends: COMPLETED by the environment; TRUNCATED_TURNS at ``max_turns`` (or the environment's own limit);
+    TRUNCATED_TOKENS where another whole turn would not fit into ``max_episode_tokens``; INVALID_ACTION by the
+    protocol's rule; INFRASTRUCTURE_ERROR, with the reason and no reward, where the env server or the engine failed.
+    Where cancelled, ``on_cancelled`` gets what was played so far, then the cancellation goes on. Other exceptions
+    propagate.
+
+    The record's metadata has ``invalid_turns`` beside the plan's: indices of turns with an invalid or missing action.
+    """
+    player = _Player(client, engine, plan)
+    try:
+        return await player.play()
+    except asyncio.CancelledError:
+        if on_cancelled is not None:
+            on_cancelled(player.record(EpisodeStatus.CANCELLED))
+        raise
+
+
+class _Player:
+    """The mutable state of one episode in play."""
+
+    def __init__(self, client: EnvClient, engine: Engine, plan: EpisodePlan) -> None:
+        self._client = client
+        self._engine = engine
+        self._plan = plan
+        self._chat = ChatFormat(engine.tokenizer)
+        self._options = {**plan.protocol.env_options(plan.env), **plan.options}
+        self._view: EpisodeView | None = None
+        self._initial = Observation("")
+        self._opening = Opening(())
+        self._prompt_ids: tuple[int, ...] = ()
+        self._turns: list[Turn] = []
+        self._invalid: list[int] = []
+        self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._started = time.perf_counter()
+
+    async def play(self) -> Episode:
+        error = ""
+        try:
+            self._view = await self._create()
+            try:
+                status, error = await self._play(self._view)
+            finally:
+                await _uncut(self._close(self._view.id))
+        except InfrastructureError as failure:
+            status, error = EpisodeStatus.INFRASTRUCTURE_ERROR, str(failure)
+        return self.record(status, error)
+
+    async def _play(self, view: EpisodeView) -> tuple[EpisodeStatus, str]:
+        plan = self._plan
+        session = plan.protocol.session(plan.env, view)
+        self._initial = view.observation
+        self._opening = session.opening()
+        self._prompt_ids = tuple(self._chat.prompt(self._opening.messages, self._opening.tools))
+        transcript = Transcript(self._prompt_ids)
+        max_turns = plan.protocol.max_turns(plan.env) if plan.max_turns is None else plan.max_turns
+        if not self._fits(len(transcript)):
+            room = f"the first prompt has {len(transcript)} tokens, which leaves no room for a turn of "
+            limits = f"{plan.sampling.max_tokens} in an episode of {plan.max_episode_tokens}"
+            return EpisodeStatus.TRUNCATED_TOKENS, room + limits
+        for index in range(max_turns):
+            turn, parsed, views = await self._turn(index, transcript, session)
+            self._turns.append(turn)
+            view = self._current
+            if view.status.over and parsed.ends is None:
+                return view.status, ""
+            if parsed.ends is not None:
+                return await self._end(parsed.ends, session)
+            if index + 1 == max_turns:
+                break
+            reply = session.reply(parsed, views)
+            closed = turn.completion_ids[-1] == self._engine.tokenizer.end_of_turn_id
+            ids = self._chat.continuation(reply, closed=closed)
+            if not self._fits(len(transcript) + len(ids)):
+                return await self._end(EpisodeStatus.TRUNCATED_TOKENS, session)
+            transcript.add_environment(ids)
+            text = "\n".join(message.content for message in reply)
+            self._turns[-1] = replace(turn, reply=text, environment_ids=tuple(ids))
+        return await self._end(EpisodeStatus.TRUNCATED_TURNS, session)
+
+    async def _turn(
+        self, index: int, transcript: Transcript, session: ProtocolSession
+    ) -> tuple[Turn, ParsedTurn, list[EpisodeView]]:
+        before = time.perf_counter()
+        completion = await self._engine.generate(self._request(index, transcript))
+        if not completion.token_ids:
+            raise InfrastructureError(f"engine {self._engine.name} sampled no token", hint="see the engine's log")
+        transcript.add_completion(completion)
+        generated = time.perf_counter()
+        text = self._text(completion)
+        parsed = session.parse(text)
+        views, steps, refused = await self._steps(parsed.actions)
+        missing = not parsed.actions or bool(parsed.errors) or parsed.ends is EpisodeStatus.INVALID_ACTION
+        if missing or refused or not all(step.valid for step in steps):
+            self._invalid.append(index)
+        turn = Turn(
+            index=index,
+            completion_ids=completion.token_ids,
+            logprobs=completion.logprobs,
+            finish_reason=completion.finish_reason,
+            policy=completion.policy,
+            text=text,
+            steps=tuple(steps),
+            generate_s=generated - before,
+            environment_s=time.perf_counter() - generated,
+        )
+        return turn, parsed, views
+
+    def _request(self, index: int, transcript: Transcript) -> GenerationRequest:
+        plan, view = self._plan, self._current
+        base = plan.seed if plan.sampling.seed is None else plan.sampling.seed
+        seed = turn_seed(base, plan.task.id, plan.member, index)
+        script = ScriptContext(
+            env=plan.env,
+            observation=view.observation,
+            turn=index,
+            seed=seed,
+            expert=lambda: _environment(self._client.expert_action(view.id)),
+            render=lambda action: plan.protocol.render_action(plan.env, action),
+        )
+        return GenerationRequest(transcript.ids, plan.sampling.with_seed(seed), plan.policy, script)
+
+    def _text(self, completion: Completion) -> str:
+        tokenizer = self._engine.tokenizer
+        ids = completion.token_ids
+        return tokenizer.decode(ids[:-1] if ids[-1] == tokenizer.end_of_turn_id else ids)
+
+    async def _steps(self, actions: tuple[Action, ...]) -> tuple[list[EpisodeView], list[StepRecord], bool]:
+        """Apply actions in order until the environment ends.
+
+        The flag says that it refused one for its shape: nothing has changed then, and the policy reads why.
+        """
+        views: list[EpisodeView] = []
+        steps: list[StepRecord] = []
+        refused = False
+        for action in actions:
+            view = self._current
+            if view.status.over:
+                break
+            try:
+                view = await _environment(self._client.step(view, action))
+            except (InvalidAction, PayloadTooLarge) as error:
+                refused = True
+                text = Observation(str(error), view.observation.admissible_actions)
+                views.append(replace(view, observation=text, valid=False))
+                continue
+            self._view = view
+            views.append(view)
+            steps.append(
+                StepRecord(
+                    action=action,
+                    observation=view.observation,
+                    reward=view.reward or 0.0,
+                    terminated=view.terminated,
+                    truncated=view.truncated,
+                    valid=view.valid,
+                    state_hash=view.state_hash,
+                )
+            )
+        return views, steps, refused
+
+    async def _end(self, status: EpisodeStatus, session: ProtocolSession) -> tuple[EpisodeStatus, str]:
+        """End by a limit or a rule, after what the protocol itself still does; its steps join the last turn's."""
+        if not self._current.status.over and self._turns:
+            _, steps, _ = await self._steps(session.closing())
+            self._turns[-1] = replace(self._turns[-1], steps=(*self._turns[-1].steps, *steps))
+        return status, ""
+
+    def _fits(self, tokens: int) -> bool:
+        return tokens + self._plan.sampling.max_tokens <= self._plan.max_episode_tokens
+
+    @property
+    def _current(self) -> EpisodeView:
+        assert self._view is not None, "no episode has begun"
+        return self._view
+
+    async def _create(self) -> EpisodeView:
+        plan = self._plan
+        for attempt in range(_CREATE_ATTEMPTS):
+            work = self._client.create(plan.env.name, task_id=plan.task.id, seed=plan.seed, options=self._options)
+            try:
+                return await _uncut(work, undo=lambda view: self._close(view.id))
+            except CapacityExceeded as error:
+                if attempt + 1 == _CREATE_ATTEMPTS:
+                    raise InfrastructureError(
+                        f"the env server stayed full: {error.message}", hint=error.hint
+                    ) from error
+            await asyncio.sleep(_BACKOFF_S * 2**attempt)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _close(self, episode_id: str) -> None:
+        """Close on the server. A failure changes nothing about what was played: idle episodes are closed there."""
+        try:
+            await self._client.close_episode(episode_id)
+        except (InfrastructureError, UnknownEpisode) as error:
+            _log.warning("episode %s could not be closed: %s", episode_id, error)
+
+    def record(self, status: EpisodeStatus, error: str = "") -> Episode:
+        """What was played so far, as ended with ``status``."""
+        plan = self._plan
+        reward = None
+        if status.scored:
+            reward = float(self._view.reward or 0.0) if self._view is not None and self._view.terminated else 0.0
+        return Episode(
+            id=uuid.uuid4().hex,
+            group_id=plan.group_id,
+            env=plan.env.name,
+            task=plan.task,
+            seed=plan.seed,
+            options=self._options,
+            protocol=plan.protocol.name,
+            engine=self._engine.name,
+            model=self._engine.model,
+            policy=plan.policy.name,
+            sampling=plan.sampling,
+            status=status,
+            reward=reward,
+            reward_parts={} if reward is None else reward_parts(reward, len(self._invalid), plan.rewards),
+            initial=self._initial,
+            prompt=self._opening.messages,
+            prompt_ids=self._prompt_ids,
+            turns=tuple(self._turns),
+            error=error,
+            started_at=self._started_at,
+            duration_s=time.perf_counter() - self._started,
+            metadata={**plan.metadata, "invalid_turns": list(self._invalid)},
+        )
+
+
+async def _environment[T](work: Awaitable[T]) -> T:
+    """An env server's answer about a live episode. That it is unknown there is our failure, not the policy's."""
+    try:
+        return await work
+    except (UnknownEpisode, Conflict) as error:
+        raise InfrastructureError(f"the env server lost the episode: {error.message}", hint=error.hint) from error
+
+
+async def _uncut[T](work: Coroutine[Any, Any, T], *, undo: Callable[[T], Awaitable[None]] | None = None) -> T:
+    """Await what must not be left half done: a cancellation waits for its end (and undoes it), then goes on."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task}, timeout=_GRACE_S)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+        elif undo is not None and not task.cancelled() and task.exception() is None:
+            await undo(task.result())
+        raise

@@ -1,0 +1,192 @@
+"""Settings of the rollout server, and the service that they describe: engine, env server and store wired together.
+
+Read in this order, the last wins: a TOML file, the process environment (``ENVLOOP_ROLLOUT_<FIELD>``), arguments.
+Two have a plain name that other tools share: ENVLOOP_TOKEN and ENVLOOP_STORE_URL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tomllib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from envs.config import EnvServerSettings, is_loopback
+from envs.errors import ConfigError
+
+if TYPE_CHECKING:
+    from envs.client import EnvClient
+    from rollout_server.episode_store import EpisodeStore
+    from rollout_server.local import LocalRollouts
+
+__all__ = ["RolloutServerSettings", "Service", "default_store_url", "open_env_client", "open_service"]
+
+_PLAIN_NAMES = {"ENVLOOP_TOKEN": "token", "ENVLOOP_STORE_URL": "store_url"}
+
+
+def default_store_url() -> str:
+    """ENVLOOP_STORE_URL, else a SQLite file in the user's data folder."""
+    return RolloutServerSettings.load().open_store_url()
+
+
+class RolloutServerSettings(BaseSettings):
+    """All settings of ``envloop rollout serve``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ENVLOOP_ROLLOUT_", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address to bind. Beyond loopback a token is required.")
+    port: int = Field(8471, ge=0, le=65535, description="Port to bind; 0 takes a free one.")
+    token: SecretStr | None = Field(None, min_length=8, description="Bearer token that every /v1 request must carry.")
+    env_url: str | None = Field(None, description="Address of the env server; unset: the environments run in here.")
+    env_token: SecretStr | None = Field(
+        None, description="Bearer token of the env server, its expert token where experts play. Unset: 'token'."
+    )
+    engine: str = Field("expert", description="vllm, openai, transformers, or a script: expert, random, noop.")
+    model: str | None = Field(None, description="A folder, a hub name, or smollm2.")
+    engine_options: dict[str, Any] = Field(default_factory=dict, description="Passed to the engine as they are.")
+    protocol: str = Field("agentbench_fc", description="Protocol of 'envloop rollout play'; requests name their own.")
+    store_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the episode store; unset: a SQLite file.")
+    max_concurrency: int = Field(64, ge=1, le=4096, description="Live episodes at once, over all requests.")
+    keep_policies: int = Field(3, ge=1, le=1000, description="Adapters that the engine keeps loaded.")
+    body_limit: int = Field(16 << 20, ge=1024, description="Bytes in one request body; above it: 413.")
+    adapter_limit: int = Field(2 << 30, ge=1024, description="Bytes in one uploaded adapter; above it: 413.")
+    shutdown_grace_s: float = Field(10.0, gt=0, description="Seconds that running requests get to end at shutdown.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="Level of the server's log.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then ENVLOOP_ROLLOUT_*, then the plain names. Neither .env nor secret files are read."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, _PlainNames(settings_cls)
+
+    @classmethod
+    def load(cls, path: Path | None = None, **overrides: Any) -> RolloutServerSettings:
+        """Settings from an optional TOML file, the process environment and overrides (None means unset).
+
+        Raises ConfigError with the file, the field and the reason; never with a secret's value.
+        """
+        given = {name: value for name, value in overrides.items() if value is not None}
+        try:
+            settings = cls(**given)
+            if path is None:
+                return settings
+            return cls(**{**_read_toml(path), **settings.model_dump(exclude_unset=True)})
+        except ValidationError as error:
+            where = str(path) if path is not None else "the settings"
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise ConfigError(f"{where}: {problems}", hint="see envloop rollout serve --help") from error
+
+    def open_store_url(self) -> str:
+        """The store's URL, secret opened; a file in the user's data folder where none is set."""
+        if self.store_url is not None:
+            return self.store_url.get_secret_value()
+        import platformdirs
+
+        folder = platformdirs.user_data_path("envloop", appauthor=False)
+        return f"sqlite:///{folder / 'episodes.db'}"
+
+    def open_env_token(self) -> str | None:
+        """The token for the env server, secret opened."""
+        token = self.env_token or self.token
+        return token.get_secret_value() if token else None
+
+    def refuse_open_door(self) -> None:
+        """Raise ConfigError where the server would be reachable from other machines without a token."""
+        if self.token is None and not is_loopback(self.host):
+            raise ConfigError(
+                f"binding {self.host} without a token would let anyone use the server",
+                hint="set ENVLOOP_TOKEN (8 characters or more), or bind 127.0.0.1",
+            )
+
+
+class Service(NamedTuple):
+    """What ``open_service`` gives: all three are closed with its context."""
+
+    rollouts: LocalRollouts
+    client: EnvClient
+    store: EpisodeStore
+
+
+@contextlib.asynccontextmanager
+async def open_env_client(settings: RolloutServerSettings) -> AsyncIterator[EnvClient]:
+    """A client of the env server at ``env_url``, or of an env service in this process, ended with the context.
+
+    The service in this process takes the env server's own settings (``ENVLOOP_ENV_*``, ALFWORLD_DATA, DBBENCH_URL).
+    """
+    from envs.client import EnvClient
+
+    if settings.env_url is not None:
+        async with EnvClient(settings.env_url, token=settings.open_env_token()) as client:
+            yield client
+        return
+    from envs.server.app import create_app
+
+    # Nobody else can reach it: without tokens this process has every right, the expert's too.
+    own = EnvServerSettings.load().model_copy(update={"token": None, "expert_token": None})
+    async with EnvClient.in_process(create_app(own)) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def open_service(settings: RolloutServerSettings) -> AsyncIterator[Service]:
+    """The rollout service of these settings. The engine starts with the first request (or by ``engine.start()``).
+
+    Raises: ConfigError for a wrong setting; BackendUnavailable where the store cannot be reached.
+    """
+    import asyncio
+
+    from rollout_server.engines.factory import make_engine
+    from rollout_server.episode_store import EpisodeStore
+    from rollout_server.local import LocalRollouts
+
+    engine = make_engine(settings.engine, model=settings.model, **settings.engine_options)
+    store = await asyncio.to_thread(EpisodeStore, settings.open_store_url())
+    try:
+        async with open_env_client(settings) as client:
+            rollouts = LocalRollouts(
+                client,
+                engine,
+                store=store,
+                max_concurrency=settings.max_concurrency,
+                keep_policies=settings.keep_policies,
+            )
+            try:
+                yield Service(rollouts, client, store)
+            finally:
+                await rollouts.close()
+    finally:
+        store.close()
+
+
+class _PlainNames(PydanticBaseSettingsSource):
+    """The variables without our prefix; an empty one counts as unset."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        del field
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return {field: value for name, field in _PLAIN_NAMES.items() if (value := os.environ.get(name))}
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}", hint="check the path given with --config") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}", hint="correct the file at the place named") from error

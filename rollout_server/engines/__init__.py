@@ -1,0 +1,1 @@
+"""Engines: where a policy's tokens come from."""

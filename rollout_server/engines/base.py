@@ -1,0 +1,85 @@
+"""The seam of an engine: token ids in, token ids and logprobs out, from a named policy version."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from envs.types import Action, EnvSpec, Observation
+from rollout_server.types import Completion, PolicyVersion, SamplingParams
+
+__all__ = ["Engine", "GenerationRequest", "ScriptContext", "Tokenizer"]
+
+
+class Tokenizer(Protocol):
+    """What the loop needs of a tokenizer. Implementations: ``rollout_server.tokenizer``."""
+
+    end_of_turn_id: int
+    """The id of the token that ends a turn (``<|im_end|>`` in ChatML)."""
+
+    def encode(self, text: str, *, markup: bool) -> list[int]:
+        """Ids of a text, nothing added. ``markup`` True reads special tokens in the text as such (only for text that
+        envloop wrote); False encodes them as ordinary characters (for everything that came from outside)."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, special tokens included. For reading and parsing only."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptContext:
+    """What a scripted engine knows beyond tokens: the environment's view and how to write an action down."""
+
+    env: EnvSpec
+    observation: Observation
+    turn: int
+    seed: int
+    expert: Callable[[], Awaitable[Action | None]]
+    render: Callable[[Action], str]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One turn to sample. ``script`` is read by scripted engines only."""
+
+    prompt_ids: tuple[int, ...]
+    sampling: SamplingParams
+    policy: PolicyVersion
+    script: ScriptContext | None = None
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Samples completions. Many ``generate`` calls run at once on one event loop."""
+
+    name: str
+    model: str
+    tokenizer: Tokenizer
+
+    async def start(self) -> None:
+        """Load the model. Idempotent. Raises: ConfigError, BackendUnavailable."""
+        ...
+
+    async def generate(self, request: GenerationRequest) -> Completion:
+        """Sample one turn, ending at ``tokenizer.end_of_turn_id`` or at ``sampling.max_tokens``.
+
+        Cancelling the awaiting task stops the sampling. Raises: UnknownPolicy; InfrastructureError.
+        """
+        ...
+
+    async def load_policy(self, policy: PolicyVersion) -> None:
+        """Make a LoRA adapter available under ``policy.name``. Requests under way are not disturbed.
+
+        Raises: ConfigError where the adapter does not fit; BackendUnavailable where the engine cannot take adapters.
+        """
+        ...
+
+    async def unload_policy(self, name: str) -> None:
+        """Forget an adapter. Unknown names are ignored."""
+        ...
+
+    async def close(self) -> None:
+        """Free the model and end its processes. Idempotent."""
+        ...

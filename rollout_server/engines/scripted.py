@@ -1,0 +1,91 @@
+"""Scripted policies: the expert, a random one, one that does nothing. For tests, baselines and data to learn from."""
+
+from __future__ import annotations
+
+import random
+from typing import Literal, get_args
+
+from envs.errors import BackendUnavailable, ConfigError
+from envs.types import Action
+from rollout_server.chat import ChatFormat
+from rollout_server.engines.base import GenerationRequest, ScriptContext, Tokenizer
+from rollout_server.tokenizer import ByteTokenizer
+from rollout_server.types import Completion, FinishReason, PolicyVersion
+
+__all__ = ["ScriptKind", "ScriptedEngine"]
+
+ScriptKind = Literal["expert", "gold", "random", "noop"]
+
+# What a random policy asks of a database before it commits a constant.
+_LOOKS = ("SHOW TABLES", "SELECT 1", "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()")
+
+
+class ScriptedEngine:
+    """An engine without a model: it reads the environment's view and writes the action as the protocol would have it.
+
+    Deterministic. ``expert`` and ``gold`` (the same) ask the environment's expert and need its right; ``random`` picks
+    an admissible action by the turn's seed; ``noop`` looks around, or commits no answer. Logprobs are 0: each turn had
+    probability 1. With a model's own tokenizer the episodes are data to fine-tune that model on.
+
+    Raises: ConfigError for an unknown kind.
+    """
+
+    name = "scripted"
+
+    def __init__(self, kind: ScriptKind = "expert", tokenizer: Tokenizer | None = None) -> None:
+        if kind not in get_args(ScriptKind):
+            raise ConfigError(f"no script is called {kind!r}", hint=f"known: {', '.join(get_args(ScriptKind))}")
+        self.model = f"scripted-{kind}"
+        self.tokenizer: Tokenizer = tokenizer or ByteTokenizer()
+        self._kind = kind
+        self._chat = ChatFormat(self.tokenizer)
+
+    async def start(self) -> None:
+        """Nothing to load."""
+
+    async def generate(self, request: GenerationRequest) -> Completion:
+        """The script's next turn. Raises ConfigError where the request carries no script context."""
+        if request.script is None:
+            raise ConfigError("a scripted engine plays only within the agent loop", hint="use another engine here")
+        ids = self._chat.turn(request.script.render(await self._action(request.script)))
+        cut = len(ids) > request.sampling.max_tokens
+        kept = tuple(ids[: request.sampling.max_tokens])
+        reason = FinishReason.LENGTH if cut else FinishReason.STOP
+        return Completion(kept, (0.0,) * len(kept), reason, request.policy.name)
+
+    async def load_policy(self, policy: PolicyVersion) -> None:
+        """Raises BackendUnavailable: a script learns nothing."""
+        raise BackendUnavailable("a scripted engine takes no adapters", hint="use the vllm or transformers engine")
+
+    async def unload_policy(self, name: str) -> None:
+        """Nothing to forget."""
+
+    async def close(self) -> None:
+        """Nothing to free."""
+
+    async def _action(self, script: ScriptContext) -> Action:
+        if self._kind in ("expert", "gold"):
+            return await script.expert() or _noop(script)
+        return _random(script) if self._kind == "random" else _noop(script)
+
+
+def _noop(script: ScriptContext) -> Action:
+    if script.env.name == "dbbench":
+        return Action("commit_final_answer", {"answers": []})
+    return _first_tool(script, "look")
+
+
+def _random(script: ScriptContext) -> Action:
+    draw = random.Random(script.seed)  # noqa: S311 - no secret
+    if script.env.name == "dbbench":
+        if script.turn < len(_LOOKS):
+            return Action("execute_sql", {"query": draw.choice(_LOOKS)})
+        return Action("commit_final_answer", {"answers": ["unknown"]})
+    choices = script.observation.admissible_actions
+    return _first_tool(script, draw.choice(choices) if choices else "look")
+
+
+def _first_tool(script: ScriptContext, text: str) -> Action:
+    """An action of an environment with one tool that takes one text."""
+    tool = script.env.tools[0]
+    return Action(tool.name, {next(iter(tool.parameters["properties"])): text})

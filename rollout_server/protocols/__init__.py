@@ -1,0 +1,20 @@
+"""Agent protocols: AgentBench's function-calling and classic forms."""
+
+from __future__ import annotations
+
+from envs.errors import InvalidOption
+from rollout_server.protocols.agentbench_classic import AgentBenchClassic
+from rollout_server.protocols.agentbench_fc import AgentBenchFC
+from rollout_server.protocols.base import AgentProtocol
+
+__all__ = ["PROTOCOLS", "get_protocol"]
+
+PROTOCOLS: tuple[AgentProtocol, ...] = (AgentBenchFC(), AgentBenchClassic())
+
+
+def get_protocol(name: str) -> AgentProtocol:
+    """The protocol with this name. Raises InvalidOption, which lists those there are."""
+    for protocol in PROTOCOLS:
+        if protocol.name == name:
+            return protocol
+    raise InvalidOption(f"no protocol is called {name!r}", hint=f"known: {', '.join(p.name for p in PROTOCOLS)}")

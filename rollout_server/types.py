@@ -1,0 +1,269 @@
+"""The records of a rollout: sampling, completions, turns, episodes, groups.
+
+Token ids are append-only. What the policy sampled is stored as sampled and trained on as stored: no id here was ever
+decoded and encoded again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from envs.types import Action, EpisodeStatus, JsonObject, Observation, Task
+
+__all__ = [
+    "Completion",
+    "Episode",
+    "EpisodeStatus",
+    "FinishReason",
+    "Group",
+    "Message",
+    "PolicyVersion",
+    "RewardWeights",
+    "Role",
+    "RolloutRequest",
+    "SamplingParams",
+    "StepRecord",
+    "TaskRef",
+    "Turn",
+]
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class Role(StrEnum):
+    """Who speaks in a chat message."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message as text."""
+
+    role: Role
+    content: str
+
+
+class FinishReason(StrEnum):
+    """Why a completion ended: by the policy's own end-of-turn token, or cut at ``max_tokens``."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVersion:
+    """A policy that an engine can sample from: the base model (``adapter_path`` None) or a LoRA adapter on it.
+
+    ``number`` grows with every published version; 0 is the base model. Names are never used twice.
+    """
+
+    name: str = "base"
+    number: int = 0
+    adapter_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How to sample a turn. Every field is sent explicitly, so that no model's own generation config applies.
+
+    ``max_tokens`` bounds one turn. ``temperature`` 0 is greedy. ``top_k`` 0 is off. ``seed`` None draws a fresh one.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    max_tokens: int = 512
+    seed: int | None = None
+
+    def with_seed(self, seed: int | None) -> SamplingParams:
+        """The same sampling with another seed."""
+        return replace(self, seed=seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One sampled turn: ids with the end-of-turn token where it was sampled, and the logprob of each id, in nats.
+
+    ``len(logprobs) == len(token_ids)``; logprobs are those of the distribution that was sampled from.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: FinishReason
+    policy: str
+
+    def __post_init__(self) -> None:
+        if len(self.token_ids) != len(self.logprobs):
+            raise ValueError(f"{len(self.token_ids)} token ids but {len(self.logprobs)} logprobs")
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One environment step of a turn: what was done and what came back. Enough to replay and compare."""
+
+    action: Action
+    observation: Observation
+    reward: float
+    terminated: bool
+    truncated: bool
+    valid: bool
+    state_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of the policy and the environment's reply.
+
+    ``completion_ids`` (mask 1) are followed by ``environment_ids`` (mask 0): the end-of-turn token where the completion
+    was cut, the reply's messages and the header of the next turn. Empty after the last turn. ``text`` is the completion
+    decoded for reading and parsing only. ``reply`` is the reply's text as the policy saw it.
+    """
+
+    index: int
+    completion_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: FinishReason
+    policy: str
+    text: str
+    steps: tuple[StepRecord, ...] = ()
+    reply: str = ""
+    environment_ids: tuple[int, ...] = ()
+    generate_s: float = 0.0
+    environment_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RewardWeights:
+    """Weights of the named parts of a training reward.
+
+    ``task`` times the benchmark's own reward, minus ``invalid_action`` for each turn whose action was invalid or
+    missing. The benchmark's reward itself is never changed.
+    """
+
+    task: float = 1.0
+    invalid_action: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A played episode: who, on what, every token, every step, how it ended.
+
+    ``reward`` is the benchmark's own (AgentBench: 0 or 1), None unless ``status.scored``. ``reward_parts`` are the
+    weighted, named terms of the training reward. ``prompt_ids`` is the first prompt (all mask 0).
+    """
+
+    id: str
+    group_id: str
+    env: str
+    task: Task
+    seed: int
+    options: JsonObject
+    protocol: str
+    engine: str
+    model: str
+    policy: str
+    sampling: SamplingParams
+    status: EpisodeStatus
+    reward: float | None
+    reward_parts: Mapping[str, float]
+    initial: Observation
+    prompt: tuple[Message, ...]
+    prompt_ids: tuple[int, ...]
+    turns: tuple[Turn, ...]
+    error: str = ""
+    started_at: str = ""
+    duration_s: float = 0.0
+    metadata: JsonObject = field(default_factory=lambda: _EMPTY)
+
+    @property
+    def completion_ids(self) -> tuple[int, ...]:
+        """Everything after the first prompt: policy and environment tokens in order, shape (T,)."""
+        return tuple(i for t in self.turns for ids in (t.completion_ids, t.environment_ids) for i in ids)
+
+    @property
+    def mask(self) -> tuple[int, ...]:
+        """1 for a token that the policy sampled, 0 for one of the environment, shape (T,)."""
+        return tuple(m for t in self.turns for m in (1,) * len(t.completion_ids) + (0,) * len(t.environment_ids))
+
+    @property
+    def logprobs(self) -> tuple[float, ...]:
+        """The sampled logprob of every policy token and 0.0 for environment tokens, shape (T,)."""
+        return tuple(p for t in self.turns for p in (*t.logprobs, *((0.0,) * len(t.environment_ids))))
+
+    @property
+    def policy_versions(self) -> tuple[str, ...]:
+        """The policy version of every token ("" for environment tokens), shape (T,)."""
+        return tuple(
+            v for t in self.turns for v in (t.policy,) * len(t.completion_ids) + ("",) * len(t.environment_ids)
+        )
+
+    @property
+    def steps(self) -> tuple[StepRecord, ...]:
+        """Every environment step in order."""
+        return tuple(s for t in self.turns for s in t.steps)
+
+    @property
+    def training_reward(self) -> float | None:
+        """The sum of the weighted reward parts, or None for an episode that must not be trained on."""
+        return sum(self.reward_parts.values()) if self.status.scored else None
+
+    @property
+    def success(self) -> bool:
+        """Whether the benchmark counts the episode as solved."""
+        return self.reward is not None and self.reward >= 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Episodes of one task, sampled by one request: what a group-relative advantage compares."""
+
+    id: str
+    task: Task
+    episodes: tuple[Episode, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRef:
+    """A task by id, or drawn from a split by a sampler seed (exactly one of ``task_id`` and ``split``)."""
+
+    env: str
+    task_id: str | None = None
+    split: str | None = None
+    sample_seed: int = 0
+    type: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.task_id is None) == (self.split is None):
+            raise ValueError("a task reference needs exactly one of task_id and split")
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutRequest:
+    """Play every task ``group_size`` times.
+
+    ``policy`` None samples from the version that is current when an episode begins. ``max_turns`` None takes the
+    protocol's. ``max_episode_tokens`` bounds prompt and completion together (the context length). ``seed`` makes
+    sampling and environments reproducible where the engine allows. ``metadata`` is stored with every episode.
+    """
+
+    tasks: tuple[TaskRef, ...]
+    group_size: int = 1
+    sampling: SamplingParams = SamplingParams()
+    protocol: str = "agentbench_fc"
+    policy: str | None = None
+    max_turns: int | None = None
+    max_episode_tokens: int = 4096
+    rewards: RewardWeights = RewardWeights()
+    options: JsonObject = field(default_factory=lambda: _EMPTY)
+    seed: int = 0
+    metadata: JsonObject = field(default_factory=lambda: _EMPTY)

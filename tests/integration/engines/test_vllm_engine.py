@@ -1,0 +1,148 @@
+"""The vLLM engine with a real model, on whatever device vLLM was built for. One engine serves all the tests."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import multiprocessing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import pytest_asyncio
+from contract.engine_contract import ENGINE_CHECKS, GREEDY, TOLERANCE, EngineCase, Reference, make_adapter
+
+from envs.errors import BackendUnavailable, ConfigError
+from rollout_server.engines.base import Engine, GenerationRequest
+from rollout_server.engines.throughput import measure_throughput
+from rollout_server.engines.transformers import TransformersEngine
+from rollout_server.engines.vllm import VllmEngine
+from rollout_server.types import PolicyVersion, SamplingParams
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.asyncio(loop_scope="module"),
+    # vLLM imports more of itself and of torch while it starts, and these warn of their own deprecations.
+    pytest.mark.filterwarnings(r"ignore::DeprecationWarning:(torch|vllm|importlib)\b.*"),
+    pytest.mark.filterwarnings(r"ignore::FutureWarning:(torch|vllm)\b.*"),
+]
+
+
+def children() -> set[int]:
+    """Live children of this process, without Python's own tracker of shared memory, which ends with the process."""
+    found = psutil.Process().children(recursive=True)
+    return {p.pid for p in found if p.is_running() and "resource_tracker" not in " ".join(p.cmdline())}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def case(
+    vllm_imported: None, smollm2_dir: Path, reference: Reference, adapters: tuple[Path, Path]
+) -> AsyncIterator[EngineCase]:
+    before = children()
+    # float32, as the judge's: what is left of a difference is an error and not rounding.
+    engine = VllmEngine(
+        str(smollm2_dir), max_model_len=1024, max_num_seqs=16, max_loras=2, max_lora_rank=8, dtype="float32"
+    )
+    await engine.start()
+    assert children() > before
+    yield EngineCase(engine, reference, adapters)
+    await engine.close()
+    await engine.close()
+    assert children() == before, "the engine leaves processes behind"
+    assert not multiprocessing.active_children()
+    with pytest.raises(BackendUnavailable):
+        await engine.load_policy(PolicyVersion())
+
+
+@pytest.mark.parametrize("check", ENGINE_CHECKS, ids=lambda c: c.__name__.removeprefix("check_"))
+async def test_contract(case: EngineCase, check: Callable[[EngineCase], Awaitable[None]]) -> None:
+    await check(case)
+
+
+async def test_is_an_engine(case: EngineCase) -> None:
+    assert isinstance(case.engine, Engine)
+
+
+async def test_cancelling_aborts_the_request_in_the_engine(case: EngineCase) -> None:
+    llm = case.engine._llm  # type: ignore[attr-defined]
+    task = asyncio.create_task(case.sample(GREEDY))
+    for _ in range(10):  # the request is known to the front end within a few turns of the loop, long before it ends
+        await asyncio.sleep(0)
+    assert llm.get_num_unfinished_requests() == 1
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert llm.get_num_unfinished_requests() == 0
+
+
+async def test_an_unloaded_adapter_leaves_the_engine(case: EngineCase) -> None:
+    policy = PolicyVersion("gone", 1, str(case.adapters[0]))
+    llm = case.engine._llm  # type: ignore[attr-defined]
+    before = set(await llm.list_loras())
+    await case.engine.load_policy(policy)
+    assert set(await llm.list_loras()) > before
+    await case.engine.unload_policy("gone")
+    assert set(await llm.list_loras()) == before
+
+
+async def test_more_adapters_than_fit_in_one_batch(case: EngineCase) -> None:
+    """max_loras bounds what samples at the same time, not what is loaded: the rest waits for its turn."""
+    policies = [PolicyVersion(f"m{n}", n, str(case.adapters[n % 2])) for n in range(1, 5)]
+    for policy in policies:
+        await case.engine.load_policy(policy)
+    done = await asyncio.gather(*(case.sample(GREEDY, p) for p in policies))
+    for completion, policy in zip(done, policies, strict=True):
+        assert completion.policy == policy.name
+        assert case.error(completion, GREEDY, policy) < TOLERANCE
+    for policy in policies:
+        await case.engine.unload_policy(policy.name)
+
+
+async def test_an_adapter_of_too_high_a_rank_is_refused(case: EngineCase, smollm2_dir: Path, tmp_path: Path) -> None:
+    path = make_adapter(smollm2_dir, tmp_path / "wide", seed=3, rank=16)
+    with pytest.raises(ConfigError, match="rank 16"):
+        await case.engine.load_policy(PolicyVersion("wide", 1, str(path)))
+
+
+async def test_greedy_ids_agree_with_the_transformers_engine(case: EngineCase, smollm2_dir: Path) -> None:
+    other = TransformersEngine(str(smollm2_dir), tokenizer=case.engine.tokenizer, dtype="float32")
+    await other.start()
+    ours, theirs = await case.sample(GREEDY), await EngineCase(other, case.reference, case.adapters).sample(GREEDY)
+    await other.close()
+    assert ours.token_ids == theirs.token_ids
+    assert ours.logprobs == pytest.approx(theirs.logprobs, abs=0.02)
+
+
+async def test_seeded_prompts_that_exceed_one_batch_together(case: EngineCase) -> None:
+    """vLLM 0.31 prefills such prompts in parts by default, and its engine dies of it on a CPU."""
+    prompts = [tuple(range(1000 + k, 1800 + k)) for k in range(6)]
+    requests = [
+        GenerationRequest(p, SamplingParams(max_tokens=2, seed=k), PolicyVersion()) for k, p in enumerate(prompts)
+    ]
+    assert sum(map(len, prompts)) > 4096
+    completions = await asyncio.gather(*map(case.engine.generate, requests))
+    assert [len(c.token_ids) for c in completions] == [2] * len(prompts)
+
+
+async def test_throughput_counts_what_was_sampled(case: EngineCase) -> None:
+    figures = await measure_throughput(case.engine, sequences=4, prompt_tokens=32, new_tokens=8)
+    assert 4 <= figures["sampled_tokens"] <= 32
+    assert figures["tokens_per_s"] == pytest.approx(figures["sampled_tokens"] / figures["wall_s"])
+    assert 0 < figures["latency_p50_s"] <= figures["latency_p95_s"] <= figures["wall_s"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Unclosed context:ResourceWarning")  # vLLM's own, when its start is cut short
+async def test_a_start_that_is_cancelled_leaves_nothing(vllm_imported: None, smollm2_dir: Path) -> None:
+    before, known = children(), set(multiprocessing.active_children())
+    engine = VllmEngine(str(smollm2_dir), max_model_len=256, max_num_seqs=2, max_lora_rank=0)
+    starting = asyncio.create_task(engine.start())
+    while set(multiprocessing.active_children()) <= known and not starting.done():  # noqa: ASYNC110 - a process tells nobody
+        await asyncio.sleep(0.05)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    await engine.close()
+    gc.collect()
+    assert children() == before

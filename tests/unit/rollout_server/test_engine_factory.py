@@ -1,0 +1,46 @@
+"""Engines by name, and clear words for what is wrong with a request for one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from envs.errors import ConfigError
+from rollout_server.engines.base import Engine
+from rollout_server.engines.factory import make_engine
+
+
+@pytest.mark.parametrize("kind", ["expert", "gold", "random", "noop"])
+def test_scripted_kinds(kind: str) -> None:
+    engine = make_engine(kind)
+    assert isinstance(engine, Engine)
+    assert engine.model == f"scripted-{kind}"
+
+
+@pytest.mark.parametrize(("kind", "name"), [("vllm", "vllm"), ("transformers", "transformers"), ("openai", "openai")])
+def test_model_kinds_load_nothing_yet(kind: str, name: str) -> None:
+    options = {"base_url": "http://localhost:1"} if kind == "openai" else {}
+    engine = make_engine(kind, model="some/model", **options)
+    assert (engine.name, engine.model) == (name, "some/model")
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"no engine is called 'vlm'.*vllm"):
+        make_engine("vlm", model="m")
+    with pytest.raises(ConfigError, match="needs a model"):
+        make_engine("vllm")
+    with pytest.raises(ConfigError, match=r"no option max_len.*max_model_len"):
+        make_engine("vllm", model="m", max_len=3)
+    with pytest.raises(ConfigError, match="base_url"):
+        make_engine("openai", model="m")
+
+
+def test_a_scripted_engine_loads_no_model_library() -> None:
+    code = (
+        "import sys; from rollout_server.engines.factory import make_engine; make_engine('expert'); "
+        "print([m for m in ('torch', 'vllm', 'transformers', 'tokenizers') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
