@@ -1,0 +1,330 @@
+"""The store of played episodes: SQLite by default, MySQL, MariaDB or PostgreSQL by URL.
+
+Safe to use from many threads; several processes may share one store (SQLite in write-ahead mode, waiting for locks).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+from sqlalchemy import URL, ColumnElement, Engine, String, create_engine, event, func, make_url, select, tuple_
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.orm import Session, load_only, sessionmaker
+from sqlalchemy.pool import StaticPool
+
+from envs.errors import BackendUnavailable, ConfigError, Conflict, InvalidOption, UnknownEpisode
+from rollout_server.episode_table import EpisodeRow
+from rollout_server.serialize import dumps, episode_from_json, episode_to_json
+from rollout_server.store_migrations import upgrade
+from rollout_server.types import Episode, EpisodeStatus
+
+__all__ = ["EpisodeFilters", "EpisodeStore", "EpisodeSummary", "summarize"]
+
+_BUSY_TIMEOUT_MS = 30_000
+_BATCH = 200
+_DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql", "postgresql": "postgresql+psycopg"}
+
+
+class EpisodeFilters(TypedDict, total=False):
+    """What to look for; every named field must match. ``min_reward`` leaves out episodes without a reward."""
+
+    env: str
+    task_id: str
+    task_type: str
+    split: str
+    protocol: str
+    engine: str
+    model: str
+    policy: str
+    status: EpisodeStatus | str
+    run: str
+    group_id: str
+    min_reward: float
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeSummary:
+    """An episode's row without its body. ``tokens`` counts all, ``policy_tokens`` what the policy sampled.
+
+    ``run`` is ``metadata["run"]``, or empty.
+    """
+
+    id: str
+    group_id: str
+    env: str
+    task_id: str
+    task_type: str
+    split: str
+    protocol: str
+    engine: str
+    model: str
+    policy: str
+    status: EpisodeStatus
+    reward: float | None
+    training_reward: float | None
+    turns: int
+    steps: int
+    tokens: int
+    policy_tokens: int
+    seed: int
+    started_at: str
+    duration_s: float
+    run: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields, by name."""
+        return {name: getattr(self, name) for name in _SUMMARY}
+
+
+class EpisodeStore:
+    """Episodes by id and by what they were.
+
+    ``url`` is an SQLAlchemy URL (``sqlite:///episodes.db``, ``sqlite://`` for memory, ``mysql://user:password@host/db``).
+    Opening makes or migrates the tables. Raises: ConfigError for a bad URL, a missing driver or a newer store;
+    BackendUnavailable where the database cannot be reached.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine, self._memory = _engine(url)
+        self._lock = threading.Lock()
+        self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+        with self._reported(), self._guard(write=True):
+            upgrade(self._engine)
+
+    @property
+    def url(self) -> str:
+        """The store's address, its password masked."""
+        return self._engine.url.render_as_string(hide_password=True)
+
+    def add(self, episode: Episode) -> None:
+        """Store an episode. Raises: Conflict where its id is stored already; InvalidOption; BackendUnavailable."""
+        self.add_many((episode,))
+
+    def add_many(self, episodes: Iterable[Episode]) -> None:
+        """Store all or, on an error, none of the episodes."""
+        rows = [_row(episode) for episode in episodes]
+        with self._session(write=True) as session:
+            session.add_all(rows)
+            try:
+                session.commit()
+            except IntegrityError as error:
+                session.rollback()
+                shown = rows[0].id if len(rows) == 1 else f"one of {len(rows)} episodes"
+                raise Conflict(f"episode {shown} is stored already", hint="an id names one episode for ever") from error
+
+    async def aadd(self, episode: Episode) -> None:
+        """``add`` in a thread, for callers on an event loop."""
+        await asyncio.to_thread(self.add, episode)
+
+    def get(self, episode_id: str) -> Episode:
+        """The episode with this id, or the only one whose id begins with it. Raises: UnknownEpisode."""
+        with self._session() as session:
+            body = session.scalar(select(EpisodeRow.body).where(EpisodeRow.id == episode_id))
+            if body is None and episode_id:
+                begins = EpisodeRow.id.startswith(episode_id, autoescape=True)
+                found = session.execute(select(EpisodeRow.id, EpisodeRow.body).where(begins).limit(3)).all()
+                if len(found) > 1:
+                    ids = ", ".join(row.id for row in found)
+                    raise UnknownEpisode(f"more than one episode begins with {episode_id!r}", hint=f"such as {ids}")
+                body = found[0].body if found else None
+        if body is None:
+            raise UnknownEpisode(f"no stored episode has the id {episode_id!r}", hint="envloop replay list shows them")
+        return _episode(body)
+
+    def query(
+        self, *, limit: int = 100, offset: int = 0, newest_first: bool = True, **filters: Unpack[EpisodeFilters]
+    ) -> list[EpisodeSummary]:
+        """A page of what matches, by start time. Raises InvalidOption for an unknown filter or status."""
+        order = (EpisodeRow.started_at, EpisodeRow.id)
+        columns = [getattr(EpisodeRow, name) for name in _SUMMARY]
+        chosen = select(EpisodeRow).options(load_only(*columns)).where(*_where(filters))
+        chosen = chosen.order_by(*(c.desc() for c in order) if newest_first else order)
+        with self._session() as session:
+            return [_summary(row) for row in session.scalars(chosen.limit(limit).offset(offset))]
+
+    def count(self, **filters: Unpack[EpisodeFilters]) -> int:
+        """How many episodes match."""
+        with self._session() as session:
+            return session.scalar(select(func.count()).select_from(EpisodeRow).where(*_where(filters))) or 0
+
+    def iter_episodes(self, **filters: Unpack[EpisodeFilters]) -> Iterator[Episode]:
+        """Every matching episode, oldest first, a batch at a time: no transaction stays open between two of them."""
+        where = _where(filters)
+        order = (EpisodeRow.started_at, EpisodeRow.id)
+        after: tuple[str, str] | None = None
+        while True:
+            chosen = select(*order, EpisodeRow.body).where(*where).order_by(*order).limit(_BATCH)
+            if after is not None:
+                chosen = chosen.where(tuple_(*order) > tuple_(*after))
+            with self._session() as session:
+                rows = session.execute(chosen).all()
+            for row in rows:
+                yield _episode(row.body)
+            if len(rows) < _BATCH:
+                return
+            after = (rows[-1].started_at, rows[-1].id)
+
+    def close(self) -> None:
+        """Close every connection. Idempotent."""
+        self._engine.dispose()
+
+    def __enter__(self) -> EpisodeStore:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _session(self, *, write: bool = False) -> Iterator[Session]:
+        with self._reported(), self._guard(write=write), self._sessions() as session:
+            yield session
+
+    @contextmanager
+    def _guard(self, *, write: bool) -> Iterator[None]:
+        # A store in memory is one connection. For a file, this process's writers queue here, not in SQLite.
+        if self._memory or (write and self._engine.dialect.name == "sqlite"):
+            with self._lock:
+                yield
+        else:
+            yield
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            raise BackendUnavailable(
+                f"the episode store {self.url} failed: {type(error.orig).__name__}: {error.orig}",
+                hint="check that the database runs, is reachable and writable, or name another with ENVLOOP_STORE_URL",
+            ) from error
+
+
+def _engine(url: str) -> tuple[Engine, bool]:
+    """The engine and whether it keeps everything in memory."""
+    try:
+        parsed = make_url(url)
+        name = parsed.drivername
+        parsed = parsed.set(drivername=_DRIVERS.get(name, name))
+        dialect = parsed.get_backend_name()
+        memory = dialect == "sqlite" and parsed.database in (None, "", ":memory:")
+        if dialect in ("mysql", "mariadb"):
+            engine = create_engine(parsed.update_query_dict({"charset": "utf8mb4"}), pool_pre_ping=True)
+        elif memory:
+            engine = create_engine(parsed, poolclass=StaticPool, connect_args={"check_same_thread": False})
+        elif dialect == "sqlite":
+            _make_folder(parsed)
+            engine = create_engine(parsed)
+        else:
+            engine = create_engine(parsed, pool_pre_ping=True)
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise ConfigError(
+            "the store's address is no database URL", hint="such as sqlite:///episodes.db or mysql://user@host/database"
+        ) from error
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the store's database driver {error.name!r} is not installed", hint="install it") from error
+    if dialect == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+    return engine, memory
+
+
+def _make_folder(url: URL) -> None:
+    path = url.database or ""
+    if path.startswith("file:"):
+        return
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"the store's folder cannot be made: {error}", hint="name another store") from error
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+    # SQLite changes the journal's mode without waiting for other connections, whatever its busy timeout says.
+    deadline = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            break
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+_SUMMARY = tuple(EpisodeSummary.__dataclass_fields__)
+_LENGTHS = {c.name: c.type.length for c in EpisodeRow.__table__.columns if isinstance(c.type, String) and c.type.length}
+_FILTERS = frozenset(EpisodeFilters.__annotations__) - {"min_reward"}
+
+
+def _where(filters: EpisodeFilters) -> list[ColumnElement[bool]]:
+    given: dict[str, Any] = {name: value for name, value in filters.items() if value is not None}
+    least = given.pop("min_reward", None)
+    unknown = given.keys() - _FILTERS
+    if unknown:
+        raise InvalidOption(f"no filter {', '.join(sorted(unknown))}", hint=f"known: {', '.join(sorted(_FILTERS))}")
+    statuses = [status.value for status in EpisodeStatus]
+    if "status" in given and given["status"] not in statuses:
+        raise InvalidOption(f"no status {given['status']!r}", hint=f"known: {', '.join(statuses)}")
+    where = [getattr(EpisodeRow, name) == str(value) for name, value in given.items()]
+    return where if least is None else [*where, EpisodeRow.reward >= float(least)]
+
+
+def summarize(episode: Episode) -> EpisodeSummary:
+    """An episode's summary, without any store."""
+    policy_tokens = sum(len(turn.completion_ids) for turn in episode.turns)
+    environment_tokens = sum(len(turn.environment_ids) for turn in episode.turns)
+    return EpisodeSummary(
+        id=episode.id,
+        group_id=episode.group_id,
+        env=episode.env,
+        task_id=episode.task.id,
+        task_type=episode.task.type,
+        split=episode.task.split,
+        protocol=episode.protocol,
+        engine=episode.engine,
+        model=episode.model,
+        policy=episode.policy,
+        status=episode.status,
+        reward=episode.reward,
+        training_reward=episode.training_reward,
+        turns=len(episode.turns),
+        steps=len(episode.steps),
+        tokens=len(episode.prompt_ids) + policy_tokens + environment_tokens,
+        policy_tokens=policy_tokens,
+        seed=episode.seed,
+        started_at=episode.started_at,
+        duration_s=episode.duration_s,
+        run=str(episode.metadata.get("run", "")),
+    )
+
+
+def _row(episode: Episode) -> EpisodeRow:
+    fields = summarize(episode).to_json()
+    fields |= {"status": episode.status.value, "seed": str(episode.seed)}
+    row = EpisodeRow(**fields, body=zlib.compress(dumps(episode_to_json(episode)).encode()))
+    for name, length in _LENGTHS.items():
+        if len(getattr(row, name)) > length:
+            raise InvalidOption(f"episode {episode.id[:64]}: {name} is longer than {length} characters")
+    if not episode.id:
+        raise InvalidOption("an episode without an id cannot be stored")
+    return row
+
+
+def _summary(row: EpisodeRow) -> EpisodeSummary:
+    fields = {name: getattr(row, name) for name in _SUMMARY}
+    return EpisodeSummary(**fields | {"status": EpisodeStatus(row.status), "seed": int(row.seed)})
+
+
+def _episode(body: bytes) -> Episode:
+    return episode_from_json(json.loads(zlib.decompress(body)))
