@@ -1,0 +1,188 @@
+"""The routes under /v1, and the three about the server itself."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import HTMLResponse, StreamingResponse
+
+from envs import __version__
+from envs.errors import BackendUnavailable, BadRequest, EnvloopError
+from envs.server.schemas import ErrorAnswer
+from rollout_server.protocols import PROTOCOLS
+from rollout_server.serialize import dumps, episode_to_json, policy_to_json, request_from_json
+from rollout_server.server.schemas import (
+    EpisodesAnswer,
+    GroupsAnswer,
+    PoliciesAnswer,
+    PolicyAnswer,
+    PublishPolicy,
+    ReadyAnswer,
+    VersionAnswer,
+    rollout_request_schema,
+)
+from rollout_server.server.streams import GrowingAnswer, play_or_give_up
+from rollout_server.types import PolicyVersion
+
+if TYPE_CHECKING:
+    from rollout_server.server.app import Running
+
+__all__ = ["UPLOADS", "build_routes"]
+
+UPLOADS = "/v1/adapters/"
+_NDJSON = "application/x-ndjson"
+_TAR = {"requestBody": {"content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}}}
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": ErrorAnswer} for status in (401, 422, *statuses)}
+
+
+def _json(document: Any, status: int = 200) -> Response:
+    return Response(dumps(document).encode(), status, media_type="application/json")
+
+
+def build_routes(running: Running) -> APIRouter:
+    """All routes, bound to the server's parts."""
+    router = APIRouter()
+
+    async def published(policy: PolicyVersion, folder: Path | None = None) -> Response:
+        if folder is not None:
+            known = [version.name for version in await running.service.rollouts.policies()]
+            await running.adapters.keep(policy.name, folder, known)
+        return _json(policy_to_json(policy), 201)
+
+    @router.post(
+        "/v1/rollouts",
+        tags=["rollouts"],
+        responses={200: {"model": GroupsAnswer, "content": {_NDJSON: {}}}, **_errors(400, 404, 413, 503)},
+        openapi_extra={"requestBody": {"content": {"application/json": {"schema": rollout_request_schema()}}}},
+    )
+    async def rollouts(request: Request) -> Response:
+        """Play tasks, each `group_size` times. With `Accept: application/x-ndjson` every episode comes as it ends.
+
+        Closing the connection cancels what is still being played.
+        """
+        try:
+            body = await request.json()
+        except ValueError as error:
+            raise BadRequest(f"the body is not JSON: {error}", hint="send a JSON object") from error
+        wanted = request_from_json(body)
+        if _NDJSON in request.headers.get("accept", ""):
+            lines = await GrowingAnswer(running.service.rollouts, wanted, request).begin()
+            return StreamingResponse(lines, media_type=_NDJSON)
+        return Response(await play_or_give_up(running.service.rollouts, wanted, request), media_type="application/json")
+
+    @router.post(
+        "/v1/policy", tags=["policies"], status_code=201, responses={201: {"model": PolicyAnswer}, **_errors(409, 503)}
+    )
+    async def publish(body: PublishPolicy) -> Response:
+        """Load an adapter from a folder of the server's machine and make it the current policy."""
+        return await published(await running.service.rollouts.publish_policy(body.name, Path(body.adapter_path)))
+
+    @router.put(
+        UPLOADS + "{name}",
+        tags=["policies"],
+        status_code=201,
+        responses={201: {"model": PolicyAnswer}, **_errors(409, 413, 503)},
+        openapi_extra=_TAR,
+    )
+    async def upload(name: str, request: Request) -> Response:
+        """Load an adapter and make it current: a plain tar of `adapter_config.json`, `adapter_model.safetensors`."""
+        folder = await running.adapters.receive(request.stream())
+        try:
+            policy = await running.service.rollouts.publish_policy(name, folder)
+        except BaseException:
+            await running.adapters.drop(folder)
+            raise
+        return await published(policy, folder)
+
+    @router.get("/v1/policies", tags=["policies"], responses={200: {"model": PoliciesAnswer}, **_errors()})
+    async def policies() -> Response:
+        """The known versions, oldest first; the last is current."""
+        found = await running.service.rollouts.policies()
+        return _json({"policies": [policy_to_json(policy) for policy in found]})
+
+    @router.get("/v1/episodes", tags=["episodes"], responses={200: {"model": EpisodesAnswer}, **_errors()})
+    async def episodes(  # noqa: PLR0917 - parameters of the query
+        env: str | None = None,
+        task_id: str | None = None,
+        task_type: str | None = None,
+        split: str | None = None,
+        policy: str | None = None,
+        status: str | None = None,
+        run: str | None = None,
+        group_id: str | None = None,
+        min_reward: float | None = None,
+        offset: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> Response:
+        """Stored episodes that match, the newest first, without their turns."""
+        filters: dict[str, Any] = {"env": env, "task_id": task_id, "task_type": task_type, "split": split}
+        filters |= {"policy": policy, "status": status, "run": run, "group_id": group_id, "min_reward": min_reward}
+        store = running.service.store
+
+        def look() -> Response:
+            found = store.query(limit=limit, offset=offset, **filters)
+            return _json({"episodes": [s.to_json() for s in found], "total": store.count(**filters)})
+
+        return await asyncio.to_thread(look)
+
+    @router.get("/v1/episodes/{episode_id}", tags=["episodes"], responses=_errors(404))
+    async def episode(episode_id: str, format: Literal["json", "html"] = "json") -> Response:
+        """One stored episode by id or the unique beginning of one: JSON, or one self-contained page."""
+        store = running.service.store
+
+        def look() -> Response:
+            found = store.get(episode_id)
+            if format == "json":
+                return _json(episode_to_json(found))
+            from rollout_server.export_html import episode_to_html
+
+            return HTMLResponse(episode_to_html(found), headers={"X-Content-Type-Options": "nosniff"})
+
+        return await asyncio.to_thread(look)
+
+    @router.get("/healthz", tags=["server"])
+    async def health() -> Response:
+        """The process is alive."""
+        return _json({"ok": True})
+
+    @router.get("/readyz", tags=["server"], responses={200: {"model": ReadyAnswer}, 503: {"model": ReadyAnswer}})
+    async def ready() -> Response:
+        """Whether rollouts can be played now: the model is loaded and the env server is ready."""
+        try:
+            await _check_ready(running)
+        except EnvloopError as error:
+            return _json({"ready": False, "error": error.to_json()}, 503)
+        return _json({"ready": True})
+
+    @router.get("/version", tags=["server"], responses={200: {"model": VersionAnswer}})
+    async def version() -> Response:
+        """Version of the package, the engine and the model."""
+        engine = running.service.rollouts.engine
+        model = Path(engine.model).name if engine.model.startswith("/") else engine.model
+        protocols = [protocol.name for protocol in PROTOCOLS]
+        return _json({"version": __version__, "engine": engine.name, "model": model, "protocols": protocols})
+
+    return router
+
+
+async def _check_ready(running: Running) -> None:
+    """Raise what keeps the server from playing."""
+    if not running.starting.done():
+        raise BackendUnavailable("the model is being loaded", hint="ask again in a while")
+    alive = getattr(running.service.rollouts.engine, "alive", None)  # None: an engine with no process to lose
+    if not alive:
+        running.starting.result()
+    if alive is False:
+        raise BackendUnavailable("the engine is not running", hint="its log says why; the next request starts it again")
+    state = await running.service.client.ready()
+    if not state["ready"]:
+        error = state.get("error") or {}
+        raise BackendUnavailable(
+            str(error.get("message") or "no environment is ready"), hint=str(error.get("hint") or "")
+        )

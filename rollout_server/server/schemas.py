@@ -1,0 +1,130 @@
+"""What the rollout API takes and gives, for the OpenAPI document.
+
+Requests are read by ``rollout_server.serialize``, which refuses what these do not allow; answers are sent as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from envs.types import EpisodeStatus
+from rollout_server.types import RolloutRequest
+
+__all__ = [
+    "EpisodesAnswer",
+    "GroupsAnswer",
+    "PoliciesAnswer",
+    "PolicyAnswer",
+    "PublishPolicy",
+    "ReadyAnswer",
+    "VersionAnswer",
+    "rollout_request_schema",
+]
+
+
+class PublishPolicy(BaseModel):
+    """An adapter in a folder that the server can read."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"name": "step-12", "adapter_path": "/adapters/step-12"}]}
+    )
+
+    name: str = Field(min_length=1, max_length=100)
+    adapter_path: str = Field(min_length=1)
+
+
+class PolicyAnswer(BaseModel):
+    """A policy version."""
+
+    name: str
+    number: int
+    adapter_path: str | None
+
+
+class PoliciesAnswer(BaseModel):
+    """The known versions, oldest first; the last is current."""
+
+    policies: list[PolicyAnswer]
+
+
+class GroupsAnswer(BaseModel):
+    """The played groups, as ``rollout_server.serialize.group_to_json`` writes them."""
+
+    groups: list[dict[str, Any]]
+
+
+class _SummaryAnswer(BaseModel):
+    id: str
+    group_id: str
+    env: str
+    task_id: str
+    task_type: str
+    split: str
+    protocol: str
+    engine: str
+    model: str
+    policy: str
+    status: EpisodeStatus
+    reward: float | None
+    training_reward: float | None
+    turns: int
+    steps: int
+    tokens: int
+    policy_tokens: int
+    seed: int
+    started_at: str
+    duration_s: float
+    run: str
+
+
+class EpisodesAnswer(BaseModel):
+    """A page of stored episodes, the newest first."""
+
+    episodes: list[_SummaryAnswer]
+    total: int
+
+
+class _ErrorBody(BaseModel):
+    code: str
+    message: str
+    hint: str
+
+
+class ReadyAnswer(BaseModel):
+    """Whether rollouts can be played now; ``error`` says why not and what to do."""
+
+    ready: bool
+    error: _ErrorBody | None = None
+
+
+class VersionAnswer(BaseModel):
+    """Version of the package, the engine and the model that are served."""
+
+    version: str
+    engine: str
+    model: str
+    protocols: list[str]
+
+
+def rollout_request_schema() -> dict[str, Any]:
+    """The JSON Schema of a rollout request, without references, with an example."""
+    schema = TypeAdapter(RolloutRequest).json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def inlined(value: Any) -> Any:
+        if isinstance(value, dict):
+            if "$ref" in value:
+                return inlined(definitions[value["$ref"].rpartition("/")[2]])
+            return {name: inlined(item) for name, item in value.items()}
+        return [inlined(item) for item in value] if isinstance(value, list) else value
+
+    example = {
+        "tasks": [{"env": "alfworld", "split": "generated", "sample_seed": 7}],
+        "group_size": 4,
+        "sampling": {"temperature": 1.0, "max_tokens": 256},
+        "rewards": {"task": 1.0, "invalid_action": 0.1},
+    }
+    described: dict[str, Any] = inlined(schema)
+    return {**described, "examples": [example]}
