@@ -1,0 +1,1 @@
+"""trainer: TRL recipes over rollouts: SFT, GRPO, evaluation."""

@@ -1,0 +1,169 @@
+"""Where metrics go: console, a JSONL file, TensorBoard, wandb; and one episode shown with its trained tokens marked."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.text import Text
+
+from envs.errors import ConfigError
+from rollout_server.engines.base import Tokenizer
+from trainer.config import TrainConfig
+from trainer.record import write_json
+
+__all__ = [
+    "METRICS_FILE",
+    "ConsoleSink",
+    "JsonlSink",
+    "MetricSink",
+    "TensorBoardSink",
+    "WandbSink",
+    "example_text",
+    "finite_numbers",
+    "open_sinks",
+]
+
+METRICS_FILE = "metrics.jsonl"
+
+_SHOWN = (
+    ("loss", "loss", ".4f"),
+    ("rollout/reward", "reward", ".3f"),
+    ("rollout/success", "success", ".0%"),
+    ("rollout/group_reward_std", "group std", ".3f"),
+    ("rollout/turns", "turns", ".1f"),
+    ("rollout/invalid_turns", "invalid", ".0%"),
+    ("rollout/infrastructure_failures", "infra", ".0f"),
+    ("sampling/sampling_logp_difference/mean", "|Δlogp|", ".4f"),
+    ("grad_norm", "grad", ".3f"),
+    ("mean_token_accuracy", "accuracy", ".3f"),
+    ("rollout/tokens_per_s", "tok/s", ".0f"),
+)
+
+
+class MetricSink(Protocol):
+    """Takes the metrics of each step."""
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Report one step."""
+        ...
+
+    def close(self) -> None:
+        """Flush and free."""
+        ...
+
+
+class ConsoleSink:
+    """One line a step."""
+
+    def __init__(self, console: Console, *, steps: int) -> None:
+        self._console = console
+        self._steps = steps
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Print the figures that are there, in a fixed order."""
+        parts = [f"{label} {metrics[key]:{form}}" for key, label, form in _SHOWN if key in metrics]
+        self._console.print(Text(f"step {step}/{self._steps}  " + "  ".join(parts)))
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+class JsonlSink:
+    """One JSON object a step. On resume, what an abandoned continuation wrote after ``after_step`` is dropped."""
+
+    def __init__(self, path: Path, *, after_step: int = 0) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = []
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if line and json.loads(line)["step"] <= after_step]
+        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append and flush: a killed run keeps its metrics."""
+        self._file.write(json.dumps({"step": step, **metrics}, sort_keys=True) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class TensorBoardSink:
+    """Event files for TensorBoard."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder))
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """One scalar a metric."""
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._writer.close()
+
+
+class WandbSink:
+    """A run on Weights & Biases. Its project and key come from wandb's own environment variables."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise ConfigError("run.report_to names wandb, which is not installed", hint="pip install wandb") from error
+        self._run: Any = wandb.init(
+            name=config.run.policy_prefix, config=config.model_dump(mode="json"), dir=str(config.run.output_dir)
+        )
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log one step."""
+        self._run.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        """End the run."""
+        self._run.finish()
+
+
+def open_sinks(config: TrainConfig, console: Console, *, steps: int, after_step: int = 0) -> list[MetricSink]:
+    """The sinks that ``run.report_to`` names."""
+    folder = config.run.output_dir
+    makers: dict[str, Any] = {
+        "console": lambda: ConsoleSink(console, steps=steps),
+        "jsonl": lambda: JsonlSink(folder / METRICS_FILE, after_step=after_step),
+        "tensorboard": lambda: TensorBoardSink(folder / "tensorboard"),
+        "wandb": lambda: WandbSink(config),
+    }
+    write_json(folder / "config.json", config.model_dump(mode="json"))
+    return [makers[name]() for name in dict.fromkeys(config.run.report_to)]
+
+
+def finite_numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The finite numbers among metrics, as floats."""
+    return {
+        k: float(v)
+        for k, v in metrics.items()
+        if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)
+    }
+
+
+def example_text(
+    prompt_ids: Sequence[int], completion_ids: Sequence[int], mask: Sequence[int], tokenizer: Tokenizer
+) -> Text:
+    """A training row as a reader sees it: trained tokens in green, everything else dimmed."""
+    text = Text(tokenizer.decode(prompt_ids), style="dim")
+    start = 0
+    for end in range(1, len(mask) + 1):
+        if end == len(mask) or mask[end] != mask[start]:
+            text.append(tokenizer.decode(completion_ids[start:end]), style="bold green" if mask[start] else "dim")
+            start = end
+    return text
