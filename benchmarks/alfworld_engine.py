@@ -1,0 +1,167 @@
+"""How fast ALFWorld games are played: the native engine, and stock TextWorld beside it where the extra is installed.
+
+    python benchmarks/alfworld_engine.py [--json] [--quick] [--data-dir DIR]
+
+A step is timed as an episode pays for it: the command, the goal's check and the sorted admissible commands. All figures
+are CPU time, so that a busy machine does not bend them; the ratio to TextWorld is of the same commands in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from envs.alfworld.engine import Engine, GameSource
+from envs.alfworld.expert import plan
+from envs.alfworld.game import Game, parse_game, read_game_file
+from envs.alfworld.generator import generate
+from envs.alfworld.native_engine import NativeEngine
+from envs.alfworld.textworld_engine import TextWorldEngine
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the result. ``holds``: whether the value keeps the bar; both None where there is none."""
+
+    name: str
+    value: float
+    unit: str
+    bar: str | None = None
+    holds: bool | None = None
+
+
+def at_most(name: str, value: float, unit: str, bar: float) -> Figure:
+    return Figure(name, round(value, 3), unit, f"<= {bar:g}", value <= bar)
+
+
+def at_least(name: str, value: float, unit: str, bar: float) -> Figure:
+    return Figure(name, round(value, 1), unit, f">= {bar:g}", value >= bar)
+
+
+def find_games(data_dir: str | None, count: int) -> list[GameSource]:
+    """Official games where a folder is given, else generated ones of the same size."""
+    if data_dir is not None:
+        paths = sorted(Path(data_dir).rglob("game.tw-pddl"))[:count]
+        found = [(*read_game_file(path), str(path)) for path in paths]
+        return [GameSource(digest, path, lambda data=data: data) for data, digest, path in found]  # type: ignore[misc]
+    games = [generate(seed) for seed in range(count)]
+    return [
+        GameSource(game.content_hash, f"generated/{n}", lambda game=game: game.data) for n, game in enumerate(games)
+    ]  # type: ignore[misc]
+
+
+def random_commands(game: Game, count: int, rng: random.Random) -> list[str]:
+    """A random walk that does more than going about."""
+    state, commands = game.start(), []
+    for _ in range(count):
+        admissible = state.admissible()
+        staying = [command for command in admissible if not command.startswith("go to ")]
+        commands.append(rng.choice(staying if rng.random() < 0.5 else admissible))
+        state.step(commands[-1])
+    return commands
+
+
+def measure_native(games: list[GameSource], steps: int) -> Iterator[Figure]:
+    rng = random.Random(0)
+    started = time.process_time()
+    parsed = [parse_game(game.load(), path=game.path) for game in games]
+    yield at_most("alfworld.native.first_load", (time.process_time() - started) / len(games) * 1e3, "ms", 15)
+    walks = [random_commands(game, steps, rng) for game in parsed]
+    started = time.process_time()
+    for game, commands in zip(parsed, walks, strict=True):
+        state = game.start()
+        for command in commands:
+            state.step(command)
+            state.admissible()
+    step_s = (time.process_time() - started) / (steps * len(games))
+    yield at_most("alfworld.native.step", step_s * 1e6, "us", 40)
+    yield at_least("alfworld.native.steps_per_second", 1 / step_s, "1/s", 25_000)
+    states = [game.start() for game in parsed]
+    yield at_most("alfworld.native.clone", timed_us(lambda: [state.clone() for state in states], len(states)), "us", 40)
+    yield at_most("alfworld.native.state_hash", timed_us(lambda: [s.hash() for s in states], len(states)), "us", 100)
+    invalid = timed_us(lambda: [state.step("fly to the moon") for state in states], len(states))
+    yield at_most("alfworld.native.invalid_step", invalid, "us", 5)
+    started = time.process_time()
+    solved = sum(plan(state) is not None for state in states)
+    yield at_most("alfworld.expert.plan", (time.process_time() - started) / len(states) * 1e3, "ms", 10)
+    yield at_least("alfworld.expert.solved", 100 * solved / len(states), "%", 95)
+
+
+def timed_us(work: object, items: int, repeat: int = 50) -> float:
+    """CPU microseconds of ``work`` for each of its items."""
+    assert callable(work)
+    work()
+    started = time.process_time()
+    for _ in range(repeat):
+        work()
+    return (time.process_time() - started) / (repeat * items) * 1e6
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process has used, its threads included (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure_ratio(game: GameSource, steps: int) -> Iterator[Figure]:
+    """Stock TextWorld in a worker of its own, on the very commands that the native engine gets."""
+    commands = random_commands(parse_game(game.load()), steps, random.Random(1))
+    times: dict[str, tuple[float, float]] = {}
+    native, textworld = NativeEngine(), TextWorldEngine(max_workers=1)
+    clocks: tuple[tuple[Engine, Callable[[], float]], ...] = (
+        (native, time.process_time),
+        (textworld, lambda: cpu_seconds(textworld.worker_pids()[0])),
+    )
+    for engine, clock in clocks:
+        try:
+            engine.open(game).close()  # imports and the worker's start are not the engine's speed
+            started = clock()
+            session = engine.open(game)
+            session.reset()
+            opened = clock()
+            for command in commands:
+                session.step(command)
+                session.admissible()
+            times[engine.name] = (opened - started, (clock() - opened) / steps)
+            session.close()
+        finally:
+            engine.close()
+    yield Figure("alfworld.textworld.load_and_reset", round(times["textworld"][0], 3), "s")
+    yield Figure("alfworld.textworld.step", round(times["textworld"][1] * 1e3, 2), "ms")
+    ratio = times["textworld"][1] / times["native"][1]
+    yield at_least("alfworld.native_over_textworld.step", ratio, "x", 1000)
+
+
+def measure(*, quick: bool, data_dir: str | None) -> Iterator[Figure]:
+    games = find_games(data_dir, 8 if quick else 40)
+    yield from measure_native(games, 200 if quick else 1000)
+    if importlib.util.find_spec("textworld") is None:
+        print("TextWorld is not installed (extra 'alfworld'): no ratio", file=sys.stderr)
+        return
+    yield from measure_ratio(games[0], 10 if quick else 60)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--quick", action="store_true", help="a first figure within a minute")
+    parser.add_argument("--data-dir", help="official games instead of generated ones")
+    arguments = parser.parse_args()
+    for figure in measure(quick=arguments.quick, data_dir=arguments.data_dir):
+        if arguments.json:
+            print(json.dumps(asdict(figure)), flush=True)
+        else:
+            mark = {True: "holds", False: "MISSED", None: ""}[figure.holds]
+            print(f"{figure.name:40} {figure.value:>12,.6g} {figure.unit:4} {figure.bar or '':>10} {mark}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
