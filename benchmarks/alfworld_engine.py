@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import random
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from _figures import Figure, at_least, at_most, run, value
 
 from envs.alfworld.engine import Engine, GameSource
 from envs.alfworld.expert import plan
@@ -25,25 +25,6 @@ from envs.alfworld.game import Game, parse_game, read_game_file
 from envs.alfworld.generator import generate
 from envs.alfworld.native_engine import NativeEngine
 from envs.alfworld.textworld_engine import TextWorldEngine
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One line of the result. ``holds``: whether the value keeps the bar; both None where there is none."""
-
-    name: str
-    value: float
-    unit: str
-    bar: str | None = None
-    holds: bool | None = None
-
-
-def at_most(name: str, value: float, unit: str, bar: float) -> Figure:
-    return Figure(name, round(value, 3), unit, f"<= {bar:g}", value <= bar)
-
-
-def at_least(name: str, value: float, unit: str, bar: float) -> Figure:
-    return Figure(name, round(value, 1), unit, f">= {bar:g}", value >= bar)
 
 
 def find_games(data_dir: str | None, count: int) -> list[GameSource]:
@@ -134,14 +115,15 @@ def measure_ratio(game: GameSource, steps: int) -> Iterator[Figure]:
             session.close()
         finally:
             engine.close()
-    yield Figure("alfworld.textworld.load_and_reset", round(times["textworld"][0], 3), "s")
-    yield Figure("alfworld.textworld.step", round(times["textworld"][1] * 1e3, 2), "ms")
+    yield value("alfworld.textworld.load_and_reset", times["textworld"][0], "s")
+    yield value("alfworld.textworld.step", times["textworld"][1] * 1e3, "ms")
     ratio = times["textworld"][1] / times["native"][1]
     yield at_least("alfworld.native_over_textworld.step", ratio, "x", 1000)
 
 
-def measure(*, quick: bool, data_dir: str | None) -> Iterator[Figure]:
-    games = find_games(data_dir, 8 if quick else 40)
+def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
+    quick = arguments.quick
+    games = find_games(arguments.data_dir, 8 if quick else 40)
     yield from measure_native(games, 200 if quick else 1000)
     if importlib.util.find_spec("textworld") is None:
         print("TextWorld is not installed (extra 'alfworld'): no ratio", file=sys.stderr)
@@ -149,19 +131,9 @@ def measure(*, quick: bool, data_dir: str | None) -> Iterator[Figure]:
     yield from measure_ratio(games[0], 10 if quick else 60)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.add_argument("--quick", action="store_true", help="a first figure within a minute")
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", help="official games instead of generated ones")
-    arguments = parser.parse_args()
-    for figure in measure(quick=arguments.quick, data_dir=arguments.data_dir):
-        if arguments.json:
-            print(json.dumps(asdict(figure)), flush=True)
-        else:
-            mark = {True: "holds", False: "MISSED", None: ""}[figure.holds]
-            print(f"{figure.name:40} {figure.value:>12,.6g} {figure.unit:4} {figure.bar or '':>10} {mark}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__ or "", measure, options=options)
