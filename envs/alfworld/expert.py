@@ -170,7 +170,7 @@ def _placing_routes(state: State, goal: TaskGoal) -> Iterator[_Route]:
     for destination in goal.destinations:
         if destination not in state.game.locations:
             continue
-        there = {thing for thing in state.contents.get(destination, ()) if thing in goal.wanted and thing in treated}
+        there = {thing for thing in state.contents_of(destination) if thing in goal.wanted and thing in treated}
         fitting = [
             thing for thing in goal.wanted if thing not in there and destination in state.game.fits_in.get(thing, ())
         ]
@@ -218,4 +218,4 @@ def _taking(route: _Route, state: State, thing: str) -> Iterator[_Route]:
 
 
 def _places(state: State, thing: str) -> list[str]:
-    return [name for name in state.game.receptacles if thing in state.contents.get(name, ())]
+    return state.places_of(thing)

@@ -90,7 +90,7 @@ class Goal:
         arguments = tuple([bound.get(argument, argument) for argument in literal[1:]])
         match predicate:
             case "inreceptacle":
-                return arguments[0] in state.contents.get(arguments[1], ())
+                return arguments[0] in state.contents_of(arguments[1])
             case "!=":
                 return arguments[0] != arguments[1]
             case "holds":
@@ -110,7 +110,7 @@ class Goal:
             case "opened":
                 return arguments[0] in state.opened
             case "objectatlocation":
-                return arguments in state.object_places
+                return state.is_at(*arguments)
             case _:
                 return arguments in self._constants.get(predicate, ())
 

@@ -73,6 +73,18 @@ class State:
         copy._commands = self._commands
         return copy
 
+    def contents_of(self, receptacle: str) -> tuple[str, ...]:
+        """The objects in or on a receptacle, sorted."""
+        return tuple(self.contents.get(receptacle, ()))
+
+    def places_of(self, thing: str) -> list[str]:
+        """The receptacles that hold an object, sorted."""
+        return [name for name in self.game.receptacles if thing in self.contents.get(name, ())]
+
+    def is_at(self, thing: str, location: str) -> bool:
+        """Whether the facts put an object at a location."""
+        return (thing, location) in self.object_places
+
     def commands(self) -> dict[str, Command]:
         """Every command that the game accepts now, with the rule it would apply. Not to be changed by the caller."""
         if self._commands is None:
