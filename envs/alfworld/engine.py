@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -37,7 +37,7 @@ class Session(Protocol):
         """Apply a command: (what the player reads, whether the goal is reached). Never raises for a command's text."""
         ...
 
-    def admissible(self) -> list[str]:
+    def admissible(self) -> Sequence[str]:
         """Every command that the game accepts now, sorted."""
         ...
 

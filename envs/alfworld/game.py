@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from typing import Any
 from envs.alfworld.dialect import Dialect, identify_dialect, read_goal_text
 from envs.alfworld.goal import compile_goal
 from envs.alfworld.pddl import Fact, GameFormatError, Problem, parse_problem
+from envs.alfworld.rules import Command, View, go_to
 from envs.alfworld.state import State
 from envs.errors import TaskDataError
 
@@ -60,7 +61,11 @@ class Game:
         self.knives = self.objects_of_type("knifetype") | self.objects_of_type("butterknifetype")
         self.fits_in = self._fits_in(facts.get("cancontain", frozenset()))
         self.goal = compile_goal(problem)
-        self._goto_commands: dict[str, Mapping[str, tuple[str, str]]] = {}
+        self.first_contents, self.first_places = _sorted_groups(facts)
+        self.views: dict[tuple[Hashable, ...], View] = {}  # what has been found acceptable so far: see rules.view
+        self._commands: dict[str, tuple[str, Command]] = {}
+        self._go_commands: dict[str, Mapping[str, Command]] = {}
+        self._fact_digests: dict[Fact, int] = {}
         self.initial = self._initial_state(problem)  # to be read, never stepped
 
     def start(self) -> State:
@@ -68,10 +73,17 @@ class Game:
         return self.initial.clone()
 
     @cached_property
-    def initial_digest(self) -> str:
-        """A digest (hex) of the first state's changing facts, equal on every machine."""
+    def first_digest(self) -> int:
+        """A digest (128 bits) of the first state's changing facts, equal on every machine."""
         lines = sorted(" ".join(fact) for fact in self.initial.facts())
-        return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
+        return _digest("\n".join(lines))
+
+    def fact_digest(self, *fact: str) -> int:
+        """A digest (128 bits) of one fact. A state's is the exclusive or of the first state's and of what changed."""
+        found = self._fact_digests.get(fact)
+        if found is None:
+            found = self._fact_digests[fact] = _digest(" ".join(fact))
+        return found
 
     def objects_of_type(self, kind: str) -> frozenset[str]:
         """The objects that the facts give this type (``mugtype``)."""
@@ -81,17 +93,28 @@ class Game:
         """The receptacles that the facts give this type (``desktype``)."""
         return frozenset(name for name, kinds in self.receptacle_types.items() if kind in kinds)
 
-    def goto_commands(self, location: str) -> Mapping[str, tuple[str, str]]:
-        """``go to …`` commands from a location → (receptacle, its location). Built once for each location."""
-        commands = self._goto_commands.get(location)
+    def go_commands(self, location: str) -> Mapping[str, Command]:
+        """The ``go to …`` commands that a location offers. Built once for each location."""
+        commands = self._go_commands.get(location)
         if commands is None:
-            commands = {
-                f"go to {self.names[receptacle]}": (receptacle, place)
-                for receptacle, place in self.receptacle_places
-                if place != location
-            }
-            self._goto_commands[location] = commands
+            commands = {}
+            for receptacle, place in self.receptacle_places:
+                if place != location:
+                    text, command = self.share(f"go to {self.names[receptacle]}", (go_to, receptacle, place))
+                    commands[text] = command
+            self._go_commands[location] = commands
         return commands
+
+    def share(self, text: str, command: Command) -> tuple[str, Command]:
+        """The same text and command as one object each for all views: there are thousands of them."""
+        shared = self._commands.setdefault(text, (text, command))
+        return shared if shared[1] == command else (text, command)
+
+    def forget_views(self) -> None:
+        """Free what ``rules.view`` has found; states that are alive keep theirs."""
+        self.views.clear()
+        self._commands.clear()
+        self._go_commands.clear()
 
     @cached_property
     def locations(self) -> Mapping[str, str]:
@@ -121,17 +144,14 @@ class Game:
             raise GameFormatError(msg)
         ((_, location),) = agents
         state = State(self, location)
-        state.held = [name for _, name in sorted(facts.get("holds", ()))]
+        state.held = tuple(name for _, name in sorted(facts.get("holds", ())))
         state.hands_full = bool(facts.get("holdsany"))
-        state.opened = set(_ones(facts, "opened"))
-        for name, receptacle in sorted(facts.get("inreceptacle", ())):
-            state.contents.setdefault(receptacle, []).append(name)
-        state.object_places = {(name, place) for name, place in facts.get("objectatlocation", ())}
-        state.clean = set(_ones(facts, "isclean"))
-        state.hot = set(_ones(facts, "ishot"))
-        state.cool = set(_ones(facts, "iscool"))
-        state.toggled = set(_ones(facts, "istoggled"))
-        state.sliced = set(_ones(facts, "issliced"))
+        state.opened = _ones(facts, "opened")
+        state.clean = _ones(facts, "isclean")
+        state.hot = _ones(facts, "ishot")
+        state.cool = _ones(facts, "iscool")
+        state.toggled = _ones(facts, "istoggled")
+        state.sliced = _ones(facts, "issliced")
         state.won = self.goal.reached(state)
         return state
 
@@ -200,6 +220,18 @@ def _base_name(name: str) -> str | None:
     if not bar:
         return None
     return f"{base}basin" if "basin" in name else base
+
+
+def _sorted_groups(
+    facts: Mapping[str, frozenset[Fact]],
+) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+    """What lies in each receptacle at first, and at which locations each object is."""
+    contents = _group((receptacle, name) for name, receptacle in sorted(facts.get("inreceptacle", ())))
+    return contents, _group(sorted(facts.get("objectatlocation", ())))
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest())
 
 
 def _ones(facts: Mapping[str, frozenset[Fact]], predicate: str) -> frozenset[str]:

@@ -30,7 +30,7 @@ class NativeSession:
         """Apply a command: (what the player reads, whether the goal is reached)."""
         return self.state.step(command)
 
-    def admissible(self) -> list[str]:
+    def admissible(self) -> tuple[str, ...]:
         """Every command that the game accepts now, sorted."""
         return self.state.admissible()
 

@@ -1,11 +1,11 @@
 """The rules of ALFWorld: which commands a state accepts, and what each of them does. After alfworld's alfred.pddl.
 
-``commands`` holds the preconditions; one function for each PDDL action holds its effect and its text.
+``view`` holds the preconditions; one function for each PDDL action holds its effect and its text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from envs.alfworld import text
@@ -17,9 +17,9 @@ __all__ = [
     "NOTHING_HAPPENS",
     "Command",
     "Rule",
+    "View",
     "clean",
     "close",
-    "commands",
     "cool",
     "examine_object",
     "examine_receptacle",
@@ -34,6 +34,7 @@ __all__ = [
     "slice_",
     "take",
     "toggle",
+    "view",
 ]
 
 NOTHING_HAPPENS = "Nothing happens."
@@ -42,59 +43,105 @@ NOTHING_HAPPENS = "Nothing happens."
 type Rule = Callable[[State, str, str], tuple[str, bool]]
 type Command = tuple[Rule, str, str]
 
+# So many views are kept for a game; about a kilobyte each.
+_VIEWS_KEPT = 256
 
-def commands(state: State) -> dict[str, Command]:
-    """Every command that the state accepts."""
-    game, names, held = state.game, state.game.names, state.held
-    found: dict[str, Command] = {
-        command: (go_to, receptacle, place)
-        for command, (receptacle, place) in game.goto_commands(state.location).items()
-    }
-    found["look"] = (look, "", "")
-    found["inventory"] = (inventory, "", "")
+
+class View:
+    """What a state accepts: the commands that lead elsewhere, shared by all states at a location, and the others."""
+
+    __slots__ = ("_elsewhere", "_here", "admissible")
+
+    def __init__(self, elsewhere: Mapping[str, Command], here: Mapping[str, Command]) -> None:
+        self._elsewhere = elsewhere
+        self._here = here
+        self.admissible = tuple(sorted((*elsewhere, *here)))
+
+    def find(self, command: str) -> Command | None:
+        """What a command does, or None where it is not accepted."""
+        return self._here.get(command) or self._elsewhere.get(command)
+
+    def commands(self) -> dict[str, Command]:
+        """Every accepted command."""
+        return {**self._elsewhere, **self._here}
+
+
+def view(state: State) -> View:
+    """What the state accepts. States that differ only in what cannot be seen or done here share one view."""
+    game, location, opened = state.game, state.location, state.opened
+    key: list[Hashable] = [location, state.held, state.hands_full]
+    for receptacle in game.receptacles_at.get(location, ()):
+        key += (receptacle in opened, state.contents_of(receptacle))
+    things = _sliceable_here(state)
+    key += things
+    seen = game.views.get(found := tuple(key))
+    if seen is None:
+        if len(game.views) >= _VIEWS_KEPT:
+            game.forget_views()
+        seen = game.views[found] = View(game.go_commands(location), _commands_here(state, things))
+    return seen
+
+
+def _commands_here(state: State, sliceable: Sequence[str]) -> dict[str, Command]:
+    """Every command that the state accepts, ``go to`` aside."""
+    game, names, held, share = state.game, state.game.names, state.held, state.game.share
+    found: dict[str, Command] = {}
+
+    def accept(command: str, rule: Rule, first: str = "", second: str = "") -> None:
+        text, shared = share(command, (rule, first, second))
+        found[text] = shared
+
+    accept("look", look)
+    accept("inventory", inventory)
     if game.dialect.help_text is not None:
-        found["help"] = (show_help, "", "")
+        accept("help", show_help)
     # An object can be examined only while it is held: in alfred.pddl a stray comma makes the other case's type unknown.
     for thing in held:
-        found[f"examine {names[thing]}"] = (examine_object, thing, "")
+        accept(f"examine {names[thing]}", examine_object, thing)
     for receptacle in game.receptacles_at.get(state.location, ()):
         name = names[receptacle]
-        found[f"examine {name}"] = (examine_receptacle, receptacle, "")
+        accept(f"examine {name}", examine_receptacle, receptacle)
         accessible = True
         if receptacle in game.openable:
             accessible = receptacle in state.opened
             if accessible:
-                found[f"close {name}"] = (close, receptacle, "")
+                accept(f"close {name}", close, receptacle)
             else:
-                found[f"open {name}"] = (open_, receptacle, "")
-        for thing in state.contents.get(receptacle, ()):
+                accept(f"open {name}", open_, receptacle)
+        for thing in state.contents_of(receptacle):
             if accessible and not state.hands_full and thing in game.pickupable:
-                found[f"take {names[thing]} from {name}"] = (take, thing, receptacle)
+                accept(f"take {names[thing]} from {name}", take, thing, receptacle)
             if thing in game.toggleable:  # also inside a closed receptacle
-                found[f"use {names[thing]}"] = (toggle, thing, "")
+                accept(f"use {names[thing]}", toggle, thing)
         for thing in held:
             if accessible and receptacle in game.fits_in.get(thing, ()):
                 if game.dialect.move:
-                    found[f"move {names[thing]} to {name}"] = (put, thing, receptacle)
+                    accept(f"move {names[thing]} to {name}", put, thing, receptacle)
                 else:
-                    found[f"put {names[thing]} in/on {name}"] = (put, thing, receptacle)
+                    accept(f"put {names[thing]} in/on {name}", put, thing, receptacle)
             if receptacle in game.sinks and thing in game.cleanable:
-                found[f"clean {names[thing]} with {name}"] = (clean, thing, receptacle)
+                accept(f"clean {names[thing]} with {name}", clean, thing, receptacle)
             if receptacle in game.microwaves and thing in game.heatable:
-                found[f"heat {names[thing]} with {name}"] = (heat, thing, receptacle)
+                accept(f"heat {names[thing]} with {name}", heat, thing, receptacle)
             if receptacle in game.fridges and thing in game.coolable:
-                found[f"cool {names[thing]} with {name}"] = (cool, thing, receptacle)
+                accept(f"cool {names[thing]} with {name}", cool, thing, receptacle)
     for knife in held:
         if knife in game.knives:
-            for thing, place in state.object_places:
-                if place == state.location and thing in game.sliceable:
-                    found[f"slice {names[thing]} with {names[knife]}"] = (slice_, thing, knife)
+            for thing in sliceable:
+                accept(f"slice {names[thing]} with {names[knife]}", slice_, thing, knife)
     return found
+
+
+def _sliceable_here(state: State) -> list[str]:
+    """What a held knife can slice here."""
+    if not state.held or state.game.knives.isdisjoint(state.held):
+        return []
+    return [thing for thing in sorted(state.game.sliceable) if state.is_at(thing, state.location)]
 
 
 def go_to(state: State, receptacle: str, location: str) -> tuple[str, bool]:
     """GotoLocation."""
-    state.location = location
+    state.move(location)
     names = state.game.names
     place = names[receptacle if state.game.dialect.arrive_at_receptacle else location]
     return f"You arrive at {place}. {text.describe_receptacle(state, receptacle)}", True
@@ -102,37 +149,26 @@ def go_to(state: State, receptacle: str, location: str) -> tuple[str, bool]:
 
 def open_(state: State, receptacle: str, _: str) -> tuple[str, bool]:
     """OpenObject."""
-    state.opened.add(receptacle)
+    state.mark("opened", receptacle)
     return f"You open the {state.game.names[receptacle]}. {text.describe_receptacle(state, receptacle)}", True
 
 
 def close(state: State, receptacle: str, _: str) -> tuple[str, bool]:
     """CloseObject."""
-    state.opened.discard(receptacle)
+    state.mark("opened", receptacle, on=False)
     return f"You close the {state.game.names[receptacle]}.", True
 
 
 def take(state: State, thing: str, receptacle: str) -> tuple[str, bool]:
-    """PickupObject. The object stays "at" any other location that the file gives it, and in any other receptacle."""
-    state.contents[receptacle].remove(thing)
-    state.taken_out.add((thing, receptacle))
-    state.object_places.discard((thing, state.location))
-    state.held.append(thing)
-    state.hands_full = True
+    """PickupObject."""
+    state.take(thing, receptacle)
     names = state.game.names
     return f"You pick up the {names[thing]} from the {names[receptacle]}.", True
 
 
 def put(state: State, thing: str, receptacle: str) -> tuple[str, bool]:
     """PutObject."""
-    contents = state.contents.setdefault(receptacle, [])
-    if thing not in contents:
-        contents.append(thing)
-        contents.sort()
-    state.taken_out.discard((thing, receptacle))
-    state.object_places.add((thing, state.location))
-    state.held.remove(thing)
-    state.hands_full = False
+    state.put(thing, receptacle)
     game = state.game
     if game.dialect.move:
         return f"You move the {game.names[thing]} to the {game.names[receptacle]}.", True
@@ -141,33 +177,33 @@ def put(state: State, thing: str, receptacle: str) -> tuple[str, bool]:
 
 def toggle(state: State, thing: str, _: str) -> tuple[str, bool]:
     """ToggleObject: the reference never turns anything off."""
-    state.toggled.add(thing)
+    state.mark("istoggled", thing)
     return f"You turn on the {state.game.names[thing]}.", True
 
 
 def clean(state: State, thing: str, sink: str) -> tuple[str, bool]:
     """CleanObject."""
-    state.clean.add(thing)
+    state.mark("isclean", thing)
     return f"You clean the {state.game.names[thing]} using the {state.game.names[sink]}.", True
 
 
 def heat(state: State, thing: str, microwave: str) -> tuple[str, bool]:
     """HeatObject."""
-    state.hot.add(thing)
-    state.cool.discard(thing)
+    state.mark("ishot", thing)
+    state.mark("iscool", thing, on=False)
     return f"You heat the {state.game.names[thing]} using the {state.game.names[microwave]}.", True
 
 
 def cool(state: State, thing: str, fridge: str) -> tuple[str, bool]:
     """CoolObject."""
-    state.cool.add(thing)
-    state.hot.discard(thing)
+    state.mark("iscool", thing)
+    state.mark("ishot", thing, on=False)
     return f"You cool the {state.game.names[thing]} using the {state.game.names[fridge]}.", True
 
 
 def slice_(state: State, thing: str, knife: str) -> tuple[str, bool]:
     """SliceObject."""
-    state.sliced.add(thing)
+    state.mark("issliced", thing)
     return f"You sliced the {state.game.names[thing]} with the {state.game.names[knife]}.", True
 
 

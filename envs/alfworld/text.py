@@ -39,8 +39,8 @@ def describe_place(state: State) -> str:
     # The grammar lists an object once for each receptacle of the place that it has been taken out of.
     beside = [
         name
-        for name, place in sorted(state.object_places)
-        if place == state.location
+        for name in sorted({name for name, _ in state.taken_out})
+        if state.is_at(name, state.location)
         for receptacle in here
         if (name, receptacle) in state.taken_out
     ]
@@ -54,7 +54,7 @@ def describe_receptacle(state: State, receptacle: str) -> str:
     name = game.names[receptacle]
     if receptacle in game.openable and receptacle not in state.opened:
         return f"The {name} is closed."
-    contents = listing(_some(state, state.contents.get(receptacle, ())))
+    contents = listing(_some(state, state.contents_of(receptacle)))
     if receptacle in game.openable:
         return f"The {name} is open. In it, you see {contents}."
     return f"On the {name}, you see {contents}."

@@ -123,16 +123,16 @@ def test_stock_textworld_says_the_same_as_the_remembering_one(stock: TextWorldEn
 
 def test_a_broken_rule_is_found(fast: TextWorldEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison can fail: objects examinable where they lie, as alfred.pddl seems to say."""
-    correct = rules.commands
+    correct = rules.view
 
-    def wrong(state: Any) -> dict[str, rules.Command]:
-        found = correct(state)
+    def wrong(state: Any) -> rules.View:
+        here = {}
         for receptacle in state.game.receptacles_at.get(state.location, ()):
-            for thing in state.contents.get(receptacle, ()):
-                found[f"examine {state.game.names[thing]}"] = (rules.examine_object, thing, "")
-        return found
+            for thing in state.contents_of(receptacle):
+                here[f"examine {state.game.names[thing]}"] = (rules.examine_object, thing, "")
+        return rules.View(correct(state).commands(), here)
 
-    monkeypatch.setattr("envs.alfworld.state.commands", wrong)
+    monkeypatch.setattr("envs.alfworld.state.view", wrong)
     report = diff_engines([kitchen_source(0)], reference=fast, steps=25)
     assert report.num_differences > 0
     assert report.first is not None
@@ -141,9 +141,11 @@ def test_a_broken_rule_is_found(fast: TextWorldEngine, monkeypatch: pytest.Monke
 
 
 def test_a_wrong_text_is_found(fast: TextWorldEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        rules, "go_to", lambda *a, original=rules.go_to: (original(*a)[0].replace("On the", "In the"), True)
-    )
+    def wrong(*given: Any) -> tuple[str, bool]:
+        text, changed = rules.go_to(*given)
+        return text.replace("On the", "In the"), changed
+
+    monkeypatch.setattr("envs.alfworld.game.go_to", wrong)
     report = diff_engines([kitchen_source(0)], reference=fast, steps=25)
     assert report.first is not None
     assert report.first.what == "text"

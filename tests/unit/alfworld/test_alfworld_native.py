@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 from alfworld_games import COOL_APPLE, HOT_MUG, KNIFE_IN_SINK, MUG_IN_LIGHT, TWO_APPLES, kitchen
 
 from envs.alfworld.engine import Engine, GameSource
-from envs.alfworld.game import display_names, load_game, parse_game
+from envs.alfworld.game import Game, display_names, load_game, parse_game
+from envs.alfworld.generator import generate
 from envs.alfworld.native_engine import NativeEngine
 from envs.alfworld.state import State
 from envs.alfworld.text import introduction, listing
@@ -118,14 +120,14 @@ def test_admissible_commands_at_the_counter() -> None:
     state = start()
     play(state, "go to countertop 1")
     go = [f"go to {name}" for name in ("fridge 1", "sinkbasin 1", "stoveburner 1", "stoveburner 2")]
-    assert state.admissible() == sorted(
+    assert list(state.admissible()) == sorted(
         [*go, "examine countertop 1", "examine microwave 1", "open microwave 1", "look", "inventory", "help"]
         + [f"take {name} from countertop 1" for name in ("apple 1", "knife 1", "mug 1")]
         + ["use desklamp 1"]
     )
     play(state, "take knife 1 from countertop 1")
     holding = ["examine knife 1", "move knife 1 to countertop 1", "slice apple 1 with knife 1", "use desklamp 1"]
-    assert state.admissible() == sorted(
+    assert list(state.admissible()) == sorted(
         [*go, "examine countertop 1", "examine microwave 1", "open microwave 1", "look", "inventory", "help", *holding]
     )
 
@@ -297,6 +299,64 @@ def test_state_hash_is_of_the_facts_and_the_same_in_every_process(repo_root: Pat
             cwd=repo_root, env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(repo_root)},
         )  # fmt: skip
         assert run.stdout.strip() == state.hash()
+
+
+def test_the_digest_that_is_kept_is_the_digest_of_the_facts() -> None:
+    """The exclusive or of what was gained and lost since the first state, however the state was reached."""
+    for number in range(8):
+        game = parse_game(generate(number, difficulty="easy").data)
+        first = set(game.initial.facts())
+        state, rng = game.start(), random.Random(number)
+        for _ in range(150):
+            staying = [command for command in state.admissible() if not command.startswith("go to ")]
+            state.step(rng.choice(staying if rng.random() < 0.7 else state.admissible()))
+            digest = game.first_digest
+            for fact in first ^ set(state.facts()):
+                digest ^= game.fact_digest(*fact)
+            assert state.hash() == f"{digest:032x}"
+
+
+def test_states_share_their_views_and_forgetting_them_changes_nothing() -> None:
+    game = parse_game(kitchen())
+    one, two = game.start(), game.start()
+    for state in (one, two):
+        play(state, "go to countertop 1", "take mug 1 from countertop 1")
+    assert one.admissible() is two.admissible()
+    seen = one.admissible()
+    game.forget_views()
+    three = game.start()
+    play(three, "go to countertop 1", "take mug 1 from countertop 1")
+    assert three.admissible() == seen
+    assert three.admissible() is not seen
+    assert play(one, "examine mug 1") == play(three, "examine mug 1")
+
+
+def test_a_game_keeps_a_bounded_number_of_views() -> None:
+    game = parse_game(generate(0).data)
+    state, rng, most = game.start(), random.Random(0), 0
+    for _ in range(3000):
+        state.step(rng.choice(state.admissible()))
+        most = max(most, len(game.views))
+    assert 200 < most <= 256
+
+
+def test_a_live_state_takes_little_memory() -> None:
+    games = [parse_game(generate(number).data) for number in range(2)]
+    rng = random.Random(0)
+    warm = [_wander(game, rng) for game in games for _ in range(100)]
+    tracemalloc.start()
+    states = [_wander(game, rng) for game in games for _ in range(500)]
+    each = tracemalloc.get_traced_memory()[0] / len(states)
+    tracemalloc.stop()
+    assert len(warm) == 200
+    assert each < 4096
+
+
+def _wander(game: Game, rng: random.Random) -> State:
+    state = game.start()
+    for _ in range(20):
+        state.step(rng.choice(state.admissible()))
+    return state
 
 
 def test_state_hashes_are_equal_exactly_where_the_facts_are() -> None:
