@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from envs.types import Action, EnvSpec, Observation, Readiness, Split, StepResult, Task, TaskPage
 
-__all__ = ["EnvFamily", "Environment"]
+__all__ = ["EnvFamily", "Environment", "Forkable", "HasExperts"]
 
 
 @runtime_checkable
@@ -39,6 +39,33 @@ class Environment(Protocol):
 
     def close(self) -> None:
         """Free everything that the episode holds. Idempotent; never raises for an episode that is already gone."""
+        ...
+
+
+@runtime_checkable
+class Forkable(Protocol):
+    """What an environment adds that can copy itself as it stands. Others are forked by playing their actions again."""
+
+    def fork(self) -> Environment | None:
+        """An independent environment in the same state, with the same options: equal actions give both equal results.
+
+        None where this episode cannot be copied (its engine keeps the state to itself): its actions are played again.
+        Raises EpisodeOver after the end.
+        """
+        ...
+
+
+@runtime_checkable
+class HasExperts(Protocol):
+    """What an environment adds that has several experts."""
+
+    @property
+    def experts(self) -> Sequence[str]:
+        """The names that ``expert_action`` takes; the first is the default."""
+        ...
+
+    def expert_action(self, expert: str | None = None) -> Action | None:
+        """The action that the named expert takes now, or None where it knows none. Raises InvalidOption for a name."""
         ...
 
 
