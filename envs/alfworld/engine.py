@@ -17,13 +17,16 @@ ENGINES = ("native", "textworld")
 
 @dataclass(frozen=True, slots=True)
 class GameSource:
-    """A game as an engine opens it: the SHA-256 (hex) of its file's bytes, its path for messages, and how to get its
-    JSON, which an engine that knows the game already never asks for. ``load`` raises TaskDataError.
+    """A game as an engine opens it: its content hash, its path for messages, and how to get its JSON, which an engine
+    that knows the game already never asks for. ``load`` raises TaskDataError.
+
+    ``load_packed`` gives the same game as ``envs.alfworld.packed.pack_game`` wrote it; None where that is not at hand.
     """
 
     content_hash: str
     path: str
     load: Callable[[], GameData]
+    load_packed: Callable[[], bytes] | None = None
 
 
 class Session(Protocol):
