@@ -14,22 +14,29 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from envs.alfworld.engine import GameSource
+from envs.alfworld.pddl import Fact
 from envs.errors import BackendUnavailable, CapacityExceeded, ConfigError, TaskDataError
 from envs.types import Readiness
 
-__all__ = ["TextWorldEngine", "TextWorldSession"]
+__all__ = ["FAST_WORKER", "STOCK_WORKER", "TextWorldEngine", "TextWorldSession"]
+
+# What starts a worker: TextWorld as it is installed, or the one that remembers (see textworld_fast_worker).
+STOCK_WORKER = (sys.executable, "-m", "envs.alfworld.textworld_worker")
+FAST_WORKER = (sys.executable, "-m", "envs.alfworld.textworld_fast_worker")
 
 _PACKAGES = ("textworld", "alfworld", "fast_downward")
-_WORKER = (sys.executable, "-m", "envs.alfworld.textworld_worker")
+_OF_THE_AGENT = frozenset({"atlocation", "holdsany", "holds"})
+_CHUNK_BYTES = 1 << 16
 
 
 class _Worker:
-    """One worker process and its two pipes."""
+    """One worker process and its two pipes. Neither a write nor a read waits longer than the timeout."""
 
     def __init__(self, command: Sequence[str], timeout_s: float) -> None:
         root = str(Path(__file__).resolve().parents[2])
@@ -42,7 +49,11 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=self._log,
             env=os.environ | {"PYTHONPATH": path},
+            bufsize=0,
         )
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                os.set_blocking(pipe.fileno(), False)
         self.memory_bytes = 0
         try:
             self._receive()  # it says that it is ready
@@ -59,21 +70,23 @@ class _Worker:
         pipe = self._process.stdin
         if pipe is None or pipe.closed:
             raise self._gone("has been stopped")
-        try:
-            pipe.write(json.dumps(message).encode() + b"\n")
-            pipe.flush()
-        except OSError as error:
-            raise self._gone(f"cannot be written to ({error})") from error
+        unsent = memoryview(json.dumps(message).encode() + b"\n")
+        deadline = time.monotonic() + self._timeout_s
+        while unsent:
+            self._wait_for(pipe.fileno(), selectors.EVENT_WRITE, deadline)
+            try:
+                unsent = unsent[os.write(pipe.fileno(), unsent[:_CHUNK_BYTES]) :]
+            except BlockingIOError:  # less room than was promised: wait again
+                continue
+            except OSError as error:
+                raise self._gone(f"cannot be written to ({error})") from error
         return self._receive()
 
     def stop(self) -> None:
         """End the process and free the pipes. Idempotent."""
         for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None and not pipe.closed:
-                try:
-                    pipe.close()
-                except BrokenPipeError:  # it died with a request half written: closed all the same
-                    continue
+            if pipe is not None:
+                pipe.close()
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
@@ -83,16 +96,24 @@ class _Worker:
         pipe = self._process.stdout
         if pipe is None or pipe.closed:
             raise self._gone("has been stopped")
-        with selectors.DefaultSelector() as selector:
-            selector.register(pipe, selectors.EVENT_READ)
-            if not selector.select(self._timeout_s):
-                raise self._gone(f"gave no answer within {self._timeout_s:g} s")
-        line = pipe.readline()
-        if not line.endswith(b"\n"):
-            raise self._gone("died")
+        line = bytearray()
+        deadline = time.monotonic() + self._timeout_s
+        while not line.endswith(b"\n"):  # an answer is one line, and there is no other before the next request
+            self._wait_for(pipe.fileno(), selectors.EVENT_READ, deadline)
+            chunk = os.read(pipe.fileno(), _CHUNK_BYTES)
+            if not chunk:
+                raise self._gone("died")
+            line += chunk
         answer: dict[str, Any] = json.loads(line)
         self.memory_bytes = int(answer.get("memory", 0))
         return answer
+
+    def _wait_for(self, descriptor: int, event: int, deadline: float) -> None:
+        """Until a pipe is ready. Raises BackendUnavailable at the deadline (of ``time.monotonic``)."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(descriptor, event)
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                raise self._gone(f"gave no answer within {self._timeout_s:g} s")
 
     def _gone(self, what: str) -> BackendUnavailable:
         hint = ""
@@ -105,11 +126,13 @@ class _Worker:
 
 
 class TextWorldSession:
-    """An episode of TextWorld in a worker of its own."""
+    """An episode of TextWorld in a worker of its own. ``with_facts``: also tell the facts after each step."""
 
-    def __init__(self, engine: TextWorldEngine, worker: _Worker) -> None:
+    def __init__(self, engine: TextWorldEngine, worker: _Worker, *, with_facts: bool) -> None:
         self._engine = engine
         self._worker: _Worker | None = worker
+        self._with_facts = with_facts
+        self._facts: frozenset[Fact] | None = None
         self._admissible: list[str] = []
         self._won = False
 
@@ -130,6 +153,10 @@ class TextWorldSession:
         """Whether the goal is reached."""
         return self._won
 
+    def facts(self) -> frozenset[Fact] | None:
+        """The true facts that steps can change, as ``State.facts`` names them; None where they are not asked for."""
+        return self._facts
+
     def state_hash(self) -> str:
         """Always "": TextWorld's state is not cheap to tell."""
         return ""
@@ -145,12 +172,15 @@ class TextWorldSession:
             msg = "this TextWorld session is closed"
             raise BackendUnavailable(msg)
         try:
-            answer = self._worker.request(message)
+            answer = self._worker.request({**message, "facts": self._with_facts})
         except BackendUnavailable:
             worker, self._worker = self._worker, None
             self._engine.discard(worker)
             raise
         self._won, self._admissible = bool(answer["won"]), list(answer["admissible"])
+        if self._with_facts:
+            # The domain has one agent, whom the native engine's facts leave out.
+            self._facts = frozenset((name, *args[name in _OF_THE_AGENT :]) for name, *args in answer["facts"])
         return str(answer["text"])
 
 
@@ -158,8 +188,8 @@ class TextWorldEngine:
     """Opens games in TextWorld.
 
     ``max_workers`` processes at most; a worker above ``memory_limit_mb`` is not used again; no answer within
-    ``timeout_s`` counts as a dead worker. ``command`` starts a worker (default: this package's). Raises ConfigError
-    where the extra ``alfworld`` is not installed.
+    ``timeout_s`` counts as a dead worker. ``command`` starts a worker. ``with_facts`` has sessions tell the facts as
+    well. Raises ConfigError where the extra ``alfworld`` is not installed.
     """
 
     name = "textworld"
@@ -170,7 +200,8 @@ class TextWorldEngine:
         max_workers: int = 4,
         memory_limit_mb: int = 1500,
         timeout_s: float = 120.0,
-        command: Sequence[str] = _WORKER,
+        command: Sequence[str] = STOCK_WORKER,
+        with_facts: bool = False,
     ) -> None:
         missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
         if missing:
@@ -183,6 +214,7 @@ class TextWorldEngine:
         self._memory_limit_bytes = memory_limit_mb * 1024 * 1024
         self._timeout_s = timeout_s
         self._command = tuple(command)
+        self._with_facts = with_facts
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
         self._leased: set[_Worker] = set()
@@ -205,7 +237,7 @@ class TextWorldEngine:
             self.discard(worker)  # whatever a failed load leaves behind
             msg = f"{source.path}: TextWorld cannot load it: {answer['error']}"
             raise TaskDataError(msg)
-        return TextWorldSession(self, worker)
+        return TextWorldSession(self, worker, with_facts=self._with_facts)
 
     def release(self, worker: _Worker) -> None:
         """Take a worker back, for another game or, grown too large, to end it."""

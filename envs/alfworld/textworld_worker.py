@@ -4,8 +4,10 @@ TextWorld's parsers are shared by a whole process, its planner prints to stdout,
 and closing the planner's library crashes. So each worker owns one ``PddlEnv`` for life, speaks over a copy of stdout,
 and leaves with ``os._exit``.
 
-Requests: ``{"op": "open", "game": {…}}``, ``{"op": "reset"}``, ``{"op": "step", "command": "…"}``. Answers:
-``{"text", "won", "admissible", "memory"}`` (memory in bytes), or ``{"error": "…"}`` for a game that cannot be loaded.
+Requests: ``{"op": "open", "game": {…}}``, ``{"op": "reset"}``, ``{"op": "step", "command": "…"}``; the latter two may
+ask for ``"facts": true``. Answers: ``{"text", "won", "admissible", "memory"}`` (memory in bytes) with ``"facts"``, the
+true ones that steps can change; or ``{"error": "…"}`` for a game that cannot be loaded. Both ways all is ASCII: JSON's
+escapes carry any text, lone surrogates too.
 """
 
 from __future__ import annotations
@@ -18,6 +20,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TextIO
 
 __all__ = ["main"]
+
+# The predicates that steps change, but for two: "checked" and "isOn" decide no command, text or goal.
+_CHANGING = frozenset(
+    {"atlocation", "holdsany", "holds", "inreceptacle", "objectatlocation"}
+    | {"opened", "isclean", "ishot", "iscool", "istoggled", "issliced"}
+)
 
 
 def main() -> NoReturn:
@@ -37,8 +45,8 @@ def _serve(requests: TextIO, answers: TextIO) -> None:
     _answer(answers, {"ready": True, "memory": _memory_bytes()})
     handlers: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
         "open": lambda request: _open(env, request["game"]),
-        "reset": lambda _: _describe(env.reset()),
-        "step": lambda request: _describe(env.step(request["command"])[0]),
+        "reset": lambda request: _describe(env.reset(), request),
+        "step": lambda request: _describe(env.step(request["command"])[0], request),
     }
     for line in requests:
         request = json.loads(line)
@@ -62,13 +70,20 @@ def _open(env: Any, game: Mapping[str, Any]) -> dict[str, Any]:
     return {"memory": _memory_bytes()}
 
 
-def _describe(state: Any) -> dict[str, Any]:
-    return {
+def _describe(state: Any, request: Mapping[str, Any]) -> dict[str, Any]:
+    answer = {
         "text": state["feedback"],
         "won": bool(state["won"]),
         "admissible": list(state["admissible_commands"]),
         "memory": _memory_bytes(),
     }
+    if request.get("facts"):
+        answer["facts"] = [
+            [fact.name, *(argument.name for argument in fact.arguments)]
+            for fact in state["_facts"]
+            if fact.name in _CHANGING
+        ]
+    return answer
 
 
 def _answer(answers: TextIO, message: Mapping[str, Any]) -> None:
