@@ -32,11 +32,14 @@ class Game:
     Names are PDDL ids in lower case; ``names`` gives what the player reads (``mug 2``).
     """
 
-    def __init__(self, problem: Problem, dialect: Dialect, goal_text: str) -> None:
+    def __init__(
+        self, problem: Problem, dialect: Dialect, goal_text: str, *, names: Mapping[str, str] | None = None
+    ) -> None:
         facts = problem.facts
+        self.problem = problem
         self.dialect = dialect
         self.goal_text = goal_text
-        self.names = display_names({name for found in facts.values() for fact in found for name in fact})
+        self.names = names or display_names({name for found in facts.values() for fact in found for name in fact})
         # Where the receptacles are. The order is the alphabet's, and so is that of every list the player reads.
         self.receptacle_places: tuple[tuple[str, str], ...] = tuple(
             (receptacle, location) for receptacle, location in sorted(facts.get("receptacleatlocation", ()))
@@ -122,19 +125,16 @@ class Game:
         return MappingProxyType(dict(reversed(self.receptacle_places)))
 
     def _fits_in(self, can_contain: Iterable[Fact]) -> dict[str, frozenset[str]]:
-        accepts: dict[str, set[str]] = {}
+        """The receptacles that accept each object, by the types of both."""
+        by_type = _group((kind, name) for name in self.receptacles for kind in self.receptacle_types.get(name, ()))
+        accepting: dict[str, set[str]] = {}
         for receptacle_type, object_type in can_contain:
-            accepts.setdefault(receptacle_type, set()).add(object_type)
-        accepted_by = {
-            receptacle: {kind for own in self.receptacle_types.get(receptacle, ()) for kind in accepts.get(own, ())}
-            for receptacle in self.receptacles
-        }
-        return {
-            name: frozenset(
-                receptacle for receptacle in self.receptacles if not accepted_by[receptacle].isdisjoint(kinds)
-            )
-            for name, kinds in self.object_types.items()
-        }
+            accepting.setdefault(object_type, set()).update(by_type.get(receptacle_type, ()))
+        by_kinds: dict[tuple[str, ...], frozenset[str]] = {}
+        for kinds in self.object_types.values():
+            if kinds not in by_kinds:
+                by_kinds[kinds] = frozenset().union(*(accepting.get(kind, ()) for kind in kinds))
+        return {name: by_kinds[kinds] for name, kinds in self.object_types.items()}
 
     def _initial_state(self, problem: Problem) -> State:
         facts = problem.facts

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 
 from envs.alfworld.engine import GameSource
 from envs.alfworld.game import Game, parse_game
+from envs.alfworld.packed import unpack_game
+from envs.alfworld.pddl import GameFormatError
 from envs.alfworld.text import introduction
 from envs.errors import ConfigError
 from envs.types import Readiness
 
 __all__ = ["NativeEngine", "NativeSession"]
+
+logger = logging.getLogger(__name__)
 
 
 class NativeSession:
@@ -77,7 +82,7 @@ class NativeEngine:
             if game is not None:
                 self._games.move_to_end(source.content_hash)
                 return game
-        game = parse_game(source.load(), path=source.path)  # outside the lock: a parse in vain harms nobody
+        game = _load(source)  # outside the lock: a parse in vain harms nobody
         with self._lock:
             game = self._games.setdefault(source.content_hash, game)
             while len(self._games) > self._cache_size:
@@ -92,3 +97,14 @@ class NativeEngine:
         """Forget the parsed games."""
         with self._lock:
             self._games.clear()
+
+
+def _load(source: GameSource) -> Game:
+    """From the index where it has the game, else from its file."""
+    packed = source.load_packed() if source.load_packed is not None else None
+    if packed is not None:
+        try:
+            return unpack_game(packed)
+        except GameFormatError as error:  # an index of another version: the file says the same
+            logger.warning("%s: %s; reading the game's file", source.path, error)
+    return parse_game(source.load(), path=source.path)
