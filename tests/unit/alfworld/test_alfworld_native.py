@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -350,6 +351,26 @@ def test_a_live_state_takes_little_memory() -> None:
     tracemalloc.stop()
     assert len(warm) == 200
     assert each < 4096
+
+
+def test_threads_that_share_a_game_hear_what_each_would_hear_alone() -> None:
+    data = generate(5).data
+
+    def walk(game: Game, seed: int) -> list[object]:
+        state, rng, heard = game.start(), random.Random(seed), list[object]()
+        for _ in range(400):
+            commands = state.admissible()
+            heard += [commands, state.step(rng.choice(commands)), state.hash()]
+        return heard
+
+    alone = [walk(parse_game(data), seed) for seed in range(8)]
+    game, interval = parse_game(data), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # so that the threads meet everywhere, also where the views are forgotten
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(walk, [game] * 8, range(8))) == alone
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def _wander(game: Game, rng: random.Random) -> State:
