@@ -150,7 +150,7 @@ def measure_ratio(games: list[GameSource], steps: int) -> Iterator[Figure]:
 def play_all(
     engine: Engine, games: list[GameSource], walks: list[list[str]], clock: Callable[[], float]
 ) -> tuple[float, float]:
-    """CPU seconds for loading the games up to the first observation, and for all steps with their admissible commands."""
+    """CPU seconds for loading the games up to their first observation, and for all steps with admissible commands."""
     loading = stepping = 0.0
     for game, commands in zip(games, walks, strict=True):
         started = clock()
