@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from envs.alfworld.diff_command import diff_engines_command
 from envs.errors import ConfigError
 from envs.types import Readiness, Split, Task
 
@@ -208,42 +208,7 @@ def _generate(  # noqa: PLR0917 - options of the command line
     typer.echo(f"{len(written)} games are in {dest}; set ALFWORLD_DATA to it to play them")
 
 
-@app.command("diff-engines")
-def _diff_engines(  # noqa: PLR0917 - options of the command line
-    split: Annotated[str, typer.Option(help="Split whose games are compared.")] = "generated",
-    games: Annotated[int, typer.Option(min=1, help="How many games.")] = 5,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of an episode.")] = 50,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    dialect: Annotated[str | None, typer.Option(help="Tell the games in this dialect first: 0.2 or 0.4.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Games compared at a time.")] = 1,
-    data_dir: _Data = None,
-    as_json: _Json = False,
-) -> None:
-    """Play the native ALFWorld engine against TextWorld, step by step. Needs the extra 'alfworld'."""
-    from envs.alfworld.diff import diff_engines
-    from envs.alfworld.tasks import Tasks
-    from envs.alfworld.textworld_engine import TextWorldEngine
-    from envs.registry import ALFWORLD
-
-    found = Tasks(ALFWORLD.name, ALFWORLD.task_types, data_dir)
-    sources = [found.source(task) for task in found.page(split, limit=games).tasks]
-    reference = TextWorldEngine(max_workers=jobs)
-    try:
-        report = diff_engines(sources, reference=reference, dialect=dialect, steps=steps, seed=seed, jobs=jobs)
-    finally:
-        reference.close()
-    if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(report)))
-    else:
-        typer.echo(
-            f"{report.num_games} games, {report.num_episodes} episodes, {report.num_steps} steps, "
-            f"{report.num_wins} won: {report.num_differences} differences"
-        )
-        if report.first is not None:
-            first = report.first
-            typer.echo(f"first: {first.what} of {first.game} ({first.walker}) after {len(first.commands)} commands")
-            typer.echo(f"  native:    {first.native!r}\n  reference: {first.reference!r}")
-    raise typer.Exit(1 if report.num_differences else 0)
+app.command("diff-engines")(diff_engines_command)
 
 
 def _progress() -> Progress:

@@ -1,203 +1,277 @@
-"""Playing the native engine against TextWorld: the text, the admissible commands and the result must agree."""
+"""Playing the native engine against TextWorld at length: after every command they must tell the same."""
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from envs.alfworld.dialect import read_goal_text, write_in_dialect
+from envs.alfworld.comparison import Disagreement, first_disagreement
+from envs.alfworld.dialect import identify_dialect, read_goal_text, write_in_dialect
 from envs.alfworld.engine import Engine, GameSource, Session
-from envs.alfworld.expert import plan
+from envs.alfworld.game import GameData
 from envs.alfworld.native_engine import NativeEngine, NativeSession
+from envs.alfworld.pddl import GameFormatError
+from envs.alfworld.walkers import WALKERS
+from envs.errors import InvalidOption, TaskDataError
 
-__all__ = ["WALKERS", "DiffReport", "Difference", "Walker", "diff_engines", "in_dialect"]
+__all__ = [
+    "DIALECTS",
+    "DiffReport",
+    "Difference",
+    "GameReport",
+    "compare_games",
+    "diff_engines",
+    "in_dialect",
+    "summarize",
+]
+
+DIALECTS = ("0.2", "0.4")
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The first point at which two engines part: what was played until then and what each of them said."""
+    """Where two engines part: what was played until then, what they tell differently, and what each of them tells.
+
+    ``what`` is ``loading`` where the reference alone refuses the game.
+    """
 
     game: str
     walker: str
+    seed: int
     commands: tuple[str, ...]
     what: str
     native: str
     reference: str
+
+    def transcript(self) -> str:
+        """The difference for a person, in ASCII: the way there and both answers."""
+        about = f"{self.game}, {self.walker} walker, seed {self.seed}: {self.what} differs"
+        steps = [f"  > {ascii(command)[1:-1]:.200}" for command in self.commands]
+        diff = Disagreement(self.what, self.native, self.reference).diff()
+        lines = [f"  {line.encode('ascii', 'backslashreplace').decode()}" for line in diff.splitlines()]
+        return "\n".join([f"{about} after {len(steps)} commands", *steps, *lines])
+
+
+@dataclass(frozen=True, slots=True)
+class GameReport:
+    """One game, played by each walker. ``refused``: why the native engine does not load it, else ""."""
+
+    game: str
+    refused: str = ""
+    num_episodes: int = 0
+    num_steps: int = 0
+    num_wins: int = 0
+    differences: tuple[Difference, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``from_json`` reads it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> GameReport:
+        """What ``to_json`` gave. Raises TypeError, KeyError for anything else."""
+        found = [Difference(**{**one, "commands": tuple(one["commands"])}) for one in data["differences"]]
+        return cls(**{**data, "differences": tuple(found)})
 
 
 @dataclass(frozen=True, slots=True)
 class DiffReport:
     """How far two engines were compared.
 
-    ``num_wins`` counts episodes that reached the goal at any step (they go on after it), ``num_differences`` those that
-    parted, each of which ends there.
+    ``num_games`` counts games that were played, ``refused`` holds (game, reason) of those that the native engine does
+    not load. ``num_wins`` counts episodes that reached the goal at any step (they go on after it), ``num_differences``
+    those that parted, each of which ends there.
     """
 
     num_games: int
+    num_refused: int
     num_episodes: int
     num_steps: int
     num_wins: int
     num_differences: int
     first: Difference | None
-
-
-# Chooses the next command from (random source, the native session, the commands played so far).
-type Walker = Callable[[random.Random, NativeSession, Sequence[str]], str]
+    refused: tuple[tuple[str, str], ...] = ()
 
 
 def in_dialect(source: GameSource, dialect: str) -> GameSource:
-    """The same household told in another dialect (``0.2``, ``0.4``)."""
-    data = source.load()
-    domain, grammar = write_in_dialect(dialect, read_goal_text(data["grammar"]))
-    told = dict(data) | {"pddl_domain": domain, "grammar": grammar}
-    return GameSource(f"{source.content_hash}/{dialect}", f"{source.path} ({dialect})", lambda: told)
+    """The same household told in another dialect (``0.2``, ``0.4``); a game that speaks it already stays as it is.
+
+    Raises InvalidOption for a dialect that does not exist.
+    """
+    if dialect not in DIALECTS:
+        msg = f"there is no dialect {dialect!r}"
+        raise InvalidOption(msg, hint=f"known: {', '.join(DIALECTS)}")
+
+    def told() -> GameData:
+        data = source.load()
+        try:
+            if _speaks(data, dialect):
+                return data
+            domain, grammar = write_in_dialect(dialect, read_goal_text(data["grammar"]))
+        except (GameFormatError, KeyError, TypeError) as error:
+            msg = f"{source.path}: cannot be told in dialect {dialect}: {error}"
+            raise TaskDataError(msg) from error
+        return dict(data) | {"pddl_domain": domain, "grammar": grammar}
+
+    return GameSource(f"{source.content_hash}/{dialect}", f"{source.path} ({dialect})", told)
 
 
-def diff_engines(
+def _speaks(data: GameData, dialect: str) -> bool:
+    try:
+        return identify_dialect(data["grammar"], data["pddl_domain"]).name == dialect
+    except GameFormatError:  # a grammar that nobody knows speaks neither
+        return False
+
+
+def diff_engines(games: Iterable[GameSource], *, reference: Engine, **how: Any) -> DiffReport:
+    """Play games in both engines and sum up; takes what ``compare_games`` takes, and raises what it raises."""
+    return summarize(compare_games(games, reference=reference, **how))
+
+
+def compare_games(
     games: Iterable[GameSource],
     *,
     reference: Engine,
-    native: Engine | None = None,
+    native: NativeEngine | None = None,
     dialect: str | None = None,
     steps: int = 50,
+    total_steps: int = 0,
     seed: int = 0,
     walkers: Sequence[str] = ("curious", "expert", "adversarial"),
     jobs: int = 1,
-) -> DiffReport:
-    """Play each game once with each walker in both engines.
+    keep_going: bool = True,
+) -> Iterator[GameReport]:
+    """Play each game with each walker in both engines, ``steps`` commands an episode; a report a game, in their order.
 
-    ``dialect`` tells the games in another one first (None: as they are). ``jobs`` games are compared at a time, which
-    takes as many workers of the reference. Raises what the engines raise.
+    ``dialect`` tells the games in another one first (None: as they are). ``total_steps``: further rounds, each with the
+    next seed, until as many are compared. ``jobs`` games are compared at a time, each in a worker of the reference. A
+    difference ends its episode, or, without ``keep_going``, everything. Raises InvalidOption for an unknown walker or
+    dialect, BackendUnavailable and CapacityExceeded where the reference fails.
     """
-    native = native or NativeEngine()
+    for walker in walkers or [""]:
+        if walker not in WALKERS:
+            msg = f"there is no walker {walker!r}"
+            raise InvalidOption(msg, hint=f"known: {', '.join(WALKERS)}")
     sources = [in_dialect(game, dialect) if dialect else game for game in games]
+    stopping = threading.Event()
+    pair = _Pair(native or NativeEngine(), reference, tuple(walkers), steps, stopping)
+    return _compare_all(pair, sources, total_steps=total_steps, seed=seed, jobs=jobs, keep_going=keep_going)
 
-    def compare(source: GameSource) -> list[tuple[int, bool, Difference | None]]:
-        return [_compare(source, native, reference, walker, steps=steps, seed=seed) for walker in walkers]
 
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
-        episodes = [episode for found in pool.map(compare, sources) for episode in found]
-    differences = [difference for _, _, difference in episodes if difference is not None]
+def summarize(reports: Iterable[GameReport]) -> DiffReport:
+    """The sums over games; a game that was played in several rounds counts once."""
+    reports = list(reports)
+    refused = {report.game: report.refused for report in reports if report.refused}
+    differences = [difference for report in reports for difference in report.differences]
     return DiffReport(
-        num_games=len(sources),
-        num_episodes=len(episodes),
-        num_steps=sum(count for count, _, _ in episodes),
-        num_wins=sum(won for _, won, _ in episodes),
+        num_games=len({report.game for report in reports} - refused.keys()),
+        num_refused=len(refused),
+        num_episodes=sum(report.num_episodes for report in reports),
+        num_steps=sum(report.num_steps for report in reports),
+        num_wins=sum(report.num_wins for report in reports),
         num_differences=len(differences),
         first=differences[0] if differences else None,
+        refused=tuple(refused.items()),
     )
 
 
-def _compare(
-    source: GameSource, native: Engine, reference: Engine, walker: str, *, steps: int, seed: int
-) -> tuple[int, bool, Difference | None]:
-    """One episode: (steps compared, whether it was ever won, the first difference)."""
-    rng = random.Random(f"{seed}/{source.content_hash}/{walker}")  # noqa: S311 - reproducible, no secret
-    played: list[str] = []
-    won = False
-    ours = native.open(source)
-    theirs = reference.open(source)
-    try:
-        if not isinstance(ours, NativeSession):
-            msg = "the engine under test must be the native one"
-            raise TypeError(msg)
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """The two engines and how they are played."""
+
+    native: NativeEngine
+    reference: Engine
+    walkers: tuple[str, ...]
+    steps: int
+    stopping: threading.Event
+
+    def compare(self, source: GameSource, seed: int) -> GameReport:
+        """A game with each walker, loaded once."""
+        try:
+            ours = self.native.open(source)
+        except TaskDataError as error:
+            return GameReport(source.path, refused=error.message)
+        try:
+            theirs = self.reference.open(source)
+        except TaskDataError as error:
+            found = Difference(source.path, "", seed, (), "loading", "loads it", error.message)
+            return GameReport(source.path, differences=(found,))
+        try:
+            episodes = [self._play(source, ours, theirs, walker, seed) for walker in self.walkers]
+        finally:
+            theirs.close()
+        return GameReport(
+            source.path,
+            num_episodes=len(episodes),
+            num_steps=sum(count for count, _, _ in episodes),
+            num_wins=sum(won for _, won, _ in episodes),
+            differences=tuple(difference for _, _, difference in episodes if difference is not None),
+        )
+
+    def _play(
+        self, source: GameSource, ours: NativeSession, theirs: Session, walker: str, seed: int
+    ) -> tuple[int, bool, Difference | None]:
+        """One episode: (steps compared, whether it was ever won, the difference that ended it)."""
+        rng = random.Random(f"{seed}/{source.content_hash}/{walker}")  # noqa: S311 - reproducible, no secret
+        played: list[str] = []
+        won = False
         texts = (ours.reset(), theirs.reset())
         while True:
             won = won or ours.won
-            for what, mine, other in _views(ours, theirs, texts):
-                if mine != other:
-                    found = Difference(source.path, walker, tuple(played), what, mine, other)
-                    return len(played), won, found
-            if len(played) >= steps:
+            found = first_disagreement(ours, theirs, texts)
+            if found is not None:
+                where = (source.path, walker, seed, tuple(played))
+                return len(played), won, Difference(*where, found.what, found.native, found.reference)
+            if len(played) >= self.steps or self.stopping.is_set():
                 return len(played), won, None
             command = WALKERS[walker](rng, ours, played)
             played.append(command)
             texts = (ours.step(command)[0], theirs.step(command)[0])
+
+
+def _compare_all(
+    pair: _Pair, sources: Sequence[GameSource], *, total_steps: int, seed: int, jobs: int, keep_going: bool
+) -> Iterator[GameReport]:
+    refused: set[str] = set()
+    done = 0
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        try:
+            for number in itertools.count():
+                playable = [source for source in sources if source.path not in refused]
+                before = done
+                for report in _in_order(pool, pair, playable, seed + number, jobs):
+                    done += report.num_steps
+                    if report.refused:
+                        refused.add(report.game)
+                    yield report
+                    enough = number > 0 and done >= total_steps
+                    if enough or (report.differences and not keep_going):
+                        return
+                if done >= total_steps or done == before:
+                    return
+        finally:
+            pair.stopping.set()  # what still runs ends with its next step
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, pair: _Pair, sources: Sequence[GameSource], seed: int, jobs: int
+) -> Iterator[GameReport]:
+    """The reports in the order of the games, begun only a few ahead of the one that is waited for."""
+    left = iter(sources)
+    begun: deque[Future[GameReport]] = deque()
+    try:
+        while True:
+            for source in itertools.islice(left, 2 * jobs - len(begun)):
+                begun.append(pool.submit(pair.compare, source, seed))
+            if not begun:
+                return
+            yield begun.popleft().result()
     finally:
-        theirs.close()
-        ours.close()
-
-
-def _views(ours: Session, theirs: Session, texts: tuple[str, str]) -> Iterator[tuple[str, str, str]]:
-    yield "text", *texts
-    yield "won", str(ours.won), str(theirs.won)
-    yield "admissible commands", "\n".join(ours.admissible()), "\n".join(theirs.admissible())
-
-
-def _walk_at_random(rng: random.Random, session: NativeSession, played: Sequence[str]) -> str:
-    """Any admissible command, going elsewhere less often than the many ``go to`` would have it."""
-    commands = session.admissible()
-    staying = [command for command in commands if not command.startswith("go to ")]
-    return rng.choice(staying if staying and rng.random() < 0.6 else commands)
-
-
-def _walk_curiously(rng: random.Random, session: NativeSession, played: Sequence[str]) -> str:
-    """Do things to objects and look at what came of it: what a random walk reaches too seldom to compare."""
-    game, state = session.game, session.state
-    commands = session.admissible()
-
-    def some(*verbs: str) -> list[str]:
-        return [command for command in commands if command.startswith(verbs)]
-
-    last = played[-1] if played else ""
-    if last.startswith(("move ", "put ", "take ")) and rng.random() < 0.6:
-        return rng.choice([*some("examine "), "look"])
-    if last.startswith(("clean ", "heat ", "cool ", "slice ", "use ")) and rng.random() < 0.5:
-        return rng.choice([*some("examine "), *some(last)])
-    devices = {game.names[name] for name in game.sinks | game.microwaves | game.fridges}
-    if state.held:
-        chances = (
-            (0.4, some("clean ", "heat ", "cool ", "slice ")),
-            (0.5, [command for command in some("go to ") if command.removeprefix("go to ") in devices]),
-            (0.5, some("move ", "put ")),
-        )
-    else:
-        chances = ((0.6, some("open ")), (0.6, some("take ")), (0.3, some("use ")))
-    for chance, options in chances:
-        if options and rng.random() < chance:
-            return rng.choice(options)
-    return rng.choice(commands)
-
-
-def _walk_to_the_goal(rng: random.Random, session: NativeSession, played: Sequence[str]) -> str:
-    """The expert's way, with glances aside; at random once it is won."""
-    if rng.random() < 0.15:
-        return rng.choice(["look", "inventory", *(c for c in session.admissible() if c.startswith("examine "))])
-    commands = plan(session.state)
-    return commands[0] if commands else _walk_at_random(rng, session, played)
-
-
-def _walk_as_an_adversary(rng: random.Random, session: NativeSession, played: Sequence[str]) -> str:
-    """What a model might write: almost right commands, stale ones, the other dialect's, and noise."""
-    command = _walk_at_random(rng, session, played)
-    names = list(session.game.names.values())
-    tricks: tuple[Callable[[], str], ...] = (
-        lambda: command,
-        lambda: command,
-        lambda: f"  {command}\t",
-        lambda: f"{command}\n",
-        command.upper,
-        command.capitalize,
-        lambda: command.replace(" ", "  ", 1),
-        lambda: command[: rng.randrange(len(command))],
-        lambda: f"{command}.",
-        lambda: rng.choice(list(played) or [""]),
-        lambda: f"go to {rng.choice(names)}",
-        lambda: f"take {rng.choice(names)} from {rng.choice(names)}",
-        lambda: f"put {rng.choice(names)} in/on {rng.choice(names)}",
-        lambda: f"move {rng.choice(names)} to {rng.choice(names)}",
-        lambda: f"examine {rng.choice(names)}",
-        lambda: f"use {rng.choice(names)}",
-        lambda: rng.choice(["", "help", "look", "inventory", "{o} \\ [x|y] #look.feedback#", "go to", "看", "\x00"]),
-    )
-    return rng.choice(tricks)()
-
-
-WALKERS: dict[str, Walker] = {
-    "random": _walk_at_random,
-    "curious": _walk_curiously,
-    "expert": _walk_to_the_goal,
-    "adversarial": _walk_as_an_adversary,
-}
+        for future in begun:
+            future.cancel()
