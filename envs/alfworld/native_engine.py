@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections import OrderedDict
 
 from envs.alfworld.engine import GameSource
 from envs.alfworld.game import Game, parse_game
+from envs.alfworld.keep import Keep
 from envs.alfworld.packed import unpack_game
 from envs.alfworld.pddl import GameFormatError
 from envs.alfworld.text import introduction
@@ -67,27 +66,15 @@ class NativeEngine:
         if cache_size < 1:
             msg = f"cache_size must be at least 1, not {cache_size}"
             raise ConfigError(msg)
-        self._cache_size = cache_size
-        self._games: OrderedDict[str, Game] = OrderedDict()
-        self._lock = threading.Lock()
+        self._games: Keep[str, Game] = Keep(cache_size)
 
     def open(self, source: GameSource) -> NativeSession:
         """A session of a game. Raises TaskDataError for a game that is broken or beyond this engine."""
         return NativeSession(self.game(source))
 
     def game(self, source: GameSource) -> Game:
-        """The parsed game. Raises TaskDataError."""
-        with self._lock:
-            game = self._games.get(source.content_hash)
-            if game is not None:
-                self._games.move_to_end(source.content_hash)
-                return game
-        game = _load(source)  # outside the lock: a parse in vain harms nobody
-        with self._lock:
-            game = self._games.setdefault(source.content_hash, game)
-            while len(self._games) > self._cache_size:
-                self._games.popitem(last=False)
-        return game
+        """The parsed game; parsed once for all who ask for it side by side. Raises TaskDataError."""
+        return self._games.get(source.content_hash, lambda: _load(source))
 
     def ready(self) -> Readiness:
         """Always."""
@@ -95,8 +82,7 @@ class NativeEngine:
 
     def close(self) -> None:
         """Forget the parsed games."""
-        with self._lock:
-            self._games.clear()
+        self._games.clear()
 
 
 def _load(source: GameSource) -> Game:

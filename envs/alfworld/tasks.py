@@ -16,7 +16,6 @@ import json
 import os
 import re
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -27,6 +26,7 @@ import platformdirs
 from envs.alfworld.engine import GameSource
 from envs.alfworld.game import GameData, read_game_file
 from envs.alfworld.generator import GENERATOR_VERSION, GeneratedGame, Rooms, generate
+from envs.alfworld.keep import Keep
 from envs.errors import ConfigError, TaskDataError, UnknownSplit, UnknownTask, UnknownTaskType
 from envs.types import Split, SplitRole, Task, TaskPage
 
@@ -127,7 +127,7 @@ class Tasks:
         self._lock = threading.Lock()
         self._entries: dict[str, dict[str, _Entry]] = {}
         self._hashes: dict[tuple[str, int, int], str] = {}
-        self._generated: OrderedDict[tuple[str, str, int], GeneratedGame] = OrderedDict()
+        self._generated: Keep[tuple[str, str, int], GeneratedGame] = Keep(_GENERATED_CACHE)
 
     def splits(self) -> tuple[Split, ...]:
         """The splits, official ones first."""
@@ -197,19 +197,11 @@ class Tasks:
         return Task(self._env, f"{split}/{chosen}/{number}", split, chosen, game.content_hash, metadata)
 
     def _generate(self, split: str, type: str, number: int) -> GeneratedGame:
-        key = (split, type, number)
-        with self._lock:
-            game = self._generated.get(key)
-            if game is not None:
-                self._generated.move_to_end(key)
-                return game
         made = GENERATED_SPLITS[split]
-        game = generate(made.seed(number), type=type, difficulty=made.difficulty, rooms=made.rooms)
-        with self._lock:
-            self._generated[key] = game
-            while len(self._generated) > _GENERATED_CACHE:
-                self._generated.popitem(last=False)
-        return game
+        return self._generated.get(
+            (split, type, number),
+            lambda: generate(made.seed(number), type=type, difficulty=made.difficulty, rooms=made.rooms),
+        )
 
     def _read_generated_name(self, task_id: str, name: str) -> tuple[str, int]:
         kind, _, digits = name.partition("/")
