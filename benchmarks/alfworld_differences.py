@@ -125,7 +125,7 @@ def tell(prefix: str, report: GameReport, found: Sequence[GameReport]) -> None:
 
 
 def sections(official: Sequence[GameSource], *, quick: bool) -> list[Section]:
-    """What is compared. The stock judge gets games of the mass, played with the same seeds: the same walks, cut short."""
+    """What is compared. The stock judge gets games of the mass, played with the same seeds: their walks, cut short."""
     if quick:
         generated = generated_games(0, 3)
         return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import time
@@ -113,11 +114,15 @@ def find_game_files(folder: Path, *, limit: int = 0) -> list[Path]:
 
 
 def official_game(path: Path) -> GameSource:
-    """A game file as engines open it; it is read when one does. Known by its path."""
+    """A game file as engines open it, known by its bytes; it is parsed when one does, and refused there if it must be."""
     from envs.alfworld.engine import GameSource
     from envs.alfworld.game import read_game_file
 
-    return GameSource(str(path), str(path), lambda: read_game_file(path)[0])
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        digest = str(path)
+    return GameSource(digest, str(path), lambda: read_game_file(path)[0])
 
 
 def generated_games(first_seed: int, count: int) -> list[GameSource]:
