@@ -198,10 +198,31 @@ class EnvClient:
         """Close it; cancelled if it was running, unchanged if it had ended. Raises UnknownEpisode."""
         return episode_from_json(await self._send("DELETE", f"/v1/episodes/{quote(episode_id, safe='')}"))
 
-    async def expert_action(self, episode_id: str) -> Action | None:
-        """The expert's next action or None. Raises Forbidden without the expert token."""
+    async def fork(
+        self, episode: str | EpisodeView, *, at_step: int | None = None, count: int = 1
+    ) -> list[EpisodeView]:
+        """New episodes that go on from a step of this one: ``at_step``, else the view's, else (by id) the present one.
+
+        It may run or have ended, and stays as it is. All or none of ``count``. Raises: UnknownEpisode; Conflict where
+        it has not come so far; EpisodeOver where that step was its end; CapacityExceeded; InfrastructureError where the
+        environment had to be played again and did otherwise.
+        """
+        if isinstance(episode, EpisodeView):
+            at_step = episode.steps if at_step is None else at_step
+            episode = episode.id
+        path = f"/v1/episodes/{quote(episode, safe='')}/fork"
+        body = {"at_step": at_step, "count": count}
+        forks = _field(await self._send("POST", path, body, idempotent=False), "episodes")
+        return [episode_from_json(fork) for fork in _list(forks)]
+
+    async def expert_action(self, episode_id: str, expert: str | None = None) -> Action | None:
+        """An expert's next action or None; by default that of the environment's first expert.
+
+        Raises Forbidden without the expert token; InvalidOption, with the known names, for an unknown expert.
+        """
         path = f"/v1/episodes/{quote(episode_id, safe='')}/expert"
-        action = _field(await self._send("POST", path, idempotent=True), "action")
+        body = None if expert is None else {"expert": expert}
+        action = _field(await self._send("POST", path, body, idempotent=True), "action")
         return None if action is None else action_from_json(action)
 
     async def create_many(self, items: Iterable[NewEpisode]) -> list[EpisodeView | EnvloopError]:
@@ -226,9 +247,7 @@ class EnvClient:
     ) -> list[EpisodeView | EnvloopError]:
         if not any(body.values()):
             return []
-        results = _field(await self._send("POST", path, body, idempotent=idempotent), "results")
-        if not isinstance(results, list):
-            raise TransportError("the server's answer to a batch has no list of results")
+        results = _list(_field(await self._send("POST", path, body, idempotent=idempotent), "results"))
         return [
             episode_from_json(_field(result, "episode"))
             if _field(result, "ok")
@@ -292,6 +311,12 @@ def _json(response: httpx.Response) -> Any:
         return response.json()
     except ValueError:
         return None  # a foreign answer: the caller turns it into a TransportError that names the status
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TransportError("the server's answer has no list where one is due")
+    return value
 
 
 def _field(body: Any, name: str) -> Any:

@@ -15,6 +15,6 @@ from __future__ import annotations
 
 from envs.async_client import EnvClient, NewEpisode
 from envs.sync_client import SyncEnvClient
-from envs.wire import EnvInfo, EpisodeView
+from envs.wire import EnvInfo, EpisodeView, ForkOrigin
 
-__all__ = ["EnvClient", "EnvInfo", "EpisodeView", "NewEpisode", "SyncEnvClient"]
+__all__ = ["EnvClient", "EnvInfo", "EpisodeView", "ForkOrigin", "NewEpisode", "SyncEnvClient"]

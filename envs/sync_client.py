@@ -128,9 +128,13 @@ class SyncEnvClient:
         """See ``EnvClient.close_episode``."""
         return self._run(self._client.close_episode(episode_id))
 
-    def expert_action(self, episode_id: str) -> Action | None:
+    def fork(self, episode: str | EpisodeView, *, at_step: int | None = None, count: int = 1) -> list[EpisodeView]:
+        """See ``EnvClient.fork``."""
+        return self._run(self._client.fork(episode, at_step=at_step, count=count))
+
+    def expert_action(self, episode_id: str, expert: str | None = None) -> Action | None:
         """See ``EnvClient.expert_action``."""
-        return self._run(self._client.expert_action(episode_id))
+        return self._run(self._client.expert_action(episode_id, expert))
 
     def create_many(self, items: Iterable[NewEpisode]) -> list[EpisodeView | EnvloopError]:
         """See ``EnvClient.create_many``."""

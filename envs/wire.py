@@ -29,6 +29,7 @@ from envs.types import (
 __all__ = [
     "EnvInfo",
     "EpisodeView",
+    "ForkOrigin",
     "action_from_json",
     "action_to_json",
     "dumps",
@@ -36,6 +37,7 @@ __all__ = [
     "env_to_json",
     "episode_from_json",
     "episode_to_json",
+    "fork_origin_to_json",
     "observation_to_json",
     "task_from_json",
     "task_page_from_json",
@@ -45,12 +47,21 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
+class ForkOrigin:
+    """Where a forked episode comes from: another's id and the step from which both go on, each in its own way."""
+
+    episode: str
+    at_step: int
+
+
+@dataclass(frozen=True, slots=True)
 class EpisodeView:
     """One episode as it stands: what the last reset or step gave, and how often it was stepped.
 
     ``reward`` is the benchmark's own: 0 while it runs, None where it ended without a result (``CANCELLED``,
     ``INFRASTRUCTURE_ERROR``). ``steps`` counts the actions that were applied; it is also the number that the next step
-    carries. ``state_hash`` is empty before the first step and where the environment does not give one.
+    carries; a fork counts on from where it comes from. ``state_hash`` is empty before the first step and where the
+    environment does not give one.
     """
 
     id: str
@@ -67,6 +78,7 @@ class EpisodeView:
     valid: bool
     state_hash: str
     info: JsonObject
+    forked_from: ForkOrigin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +115,11 @@ def action_to_json(action: Action) -> dict[str, Any]:
 def observation_to_json(observation: Observation) -> dict[str, Any]:
     """``{"text", "admissible_actions"}``."""
     return {"text": observation.text, "admissible_actions": observation.admissible_actions}
+
+
+def fork_origin_to_json(origin: ForkOrigin | None) -> dict[str, Any] | None:
+    """``{"episode", "at_step"}``, or null for an episode that began with its task."""
+    return None if origin is None else {"episode": origin.episode, "at_step": origin.at_step}
 
 
 def task_to_json(task: Task) -> dict[str, Any]:
@@ -150,13 +167,14 @@ def env_to_json(info: EnvInfo) -> dict[str, Any]:
 
 
 def episode_to_json(view: EpisodeView) -> dict[str, Any]:
-    """All fields of the view, in their order."""
+    """All fields of the view."""
     return {
         "id": view.id,
         "env": view.env,
         "task": task_to_json(view.task),
         "seed": view.seed,
         "options": dict(view.options),
+        "forked_from": fork_origin_to_json(view.forked_from),
         "status": view.status.value,
         "steps": view.steps,
         "observation": observation_to_json(view.observation),
@@ -194,6 +212,10 @@ def _observation(body: Any) -> Observation:
     return Observation(text=body["text"], admissible_actions=tuple(body["admissible_actions"]))
 
 
+def _fork_origin(body: Any) -> ForkOrigin | None:
+    return None if body is None else ForkOrigin(body["episode"], body["at_step"])
+
+
 def _action(body: Any) -> Action:
     return Action(name=body["name"], arguments=body["arguments"])
 
@@ -214,6 +236,7 @@ def _episode(body: Any) -> EpisodeView:
         valid=body["valid"],
         state_hash=body["state_hash"],
         info=body["info"],
+        forked_from=_fork_origin(body["forked_from"]),
     )
 
 

@@ -29,6 +29,9 @@ from envs.server.schemas import (
     EpisodeAnswer,
     ErrorAnswer,
     ExpertAnswer,
+    ExpertRequest,
+    ForkRequest,
+    ForksAnswer,
     Malformed,
     ReadyAnswer,
     StepItem,
@@ -85,6 +88,15 @@ def _pick(request: CreateEpisode) -> Callable[[EnvFamily], Task]:
     return lambda family: family.sample(sampler.split, sampler.seed, type=sampler.type)
 
 
+async def _batch(works: Iterable[Coroutine[Any, Any, Session]], *, side_by_side: bool = True) -> Response:
+    """All of them; where none of them waits for anything, one after the other, since a task each would cost more."""
+    if side_by_side:
+        results = await asyncio.gather(*map(_result, works))
+    else:
+        results = [await _result(work) for work in works]
+    return _json(b'{"results":[' + b",".join(results) + b"]}")
+
+
 async def _result(work: Awaitable[Session]) -> bytes:
     """One entry of a batch's answer: its failure stays its own."""
     try:
@@ -119,15 +131,9 @@ def build_routes(families: Families, sessions: SessionTable, access: Access, *, 
         action = Action(request.action.name, request.action.arguments)
         return await sessions.step(episode_id, action, request.step)
 
-    async def batch(works: Iterable[Awaitable[Session]]) -> Response:
-        results = await asyncio.gather(*map(_result, works))
-        return _json(b'{"results":[' + b",".join(results) + b"]}")
-
-    def check_size(items: list[Any]) -> None:
-        if len(items) > max_batch:
-            raise InvalidOption(
-                f"items: {len(items)} in one batch, and the limit is {max_batch}", hint="send several batches"
-            )
+    def check_size(what: str, size: int) -> None:
+        if size > max_batch:
+            raise InvalidOption(f"{what}: {size} at once, and the limit is {max_batch}", hint="send several requests")
 
     @router.get("/v1/envs", tags=["environments"], responses={200: {"model": EnvsAnswer}, **_errors()})
     async def list_envs() -> Response:
@@ -198,6 +204,19 @@ def build_routes(families: Families, sessions: SessionTable, access: Access, *, 
         """Take one action. A 503 ends the episode without a reward; a 409 says that it is over or out of step."""
         return _json((await step(episode_id, request)).body)
 
+    @router.post(
+        "/v1/episodes/{episode_id}/fork",
+        tags=["episodes"],
+        status_code=201,
+        responses={201: {"model": ForksAnswer}, **_errors(404, 409, 429, 503)},
+    )
+    async def fork_episode(episode_id: str, request: ForkRequest | None = None) -> Response:
+        """New episodes that go on from a step of this one, which may have ended and stays as it is. All or none."""
+        fork = request or ForkRequest()
+        check_size("count", fork.count)
+        forks = await sessions.fork(episode_id, at_step=fork.at_step, count=fork.count)
+        return _json(b'{"episodes":[' + b",".join(session.body for session in forks) + b"]}", 201)
+
     @router.delete(
         "/v1/episodes/{episode_id}", tags=["episodes"], responses={200: {"model": EpisodeAnswer}, **_errors(404)}
     )
@@ -210,33 +229,34 @@ def build_routes(families: Families, sessions: SessionTable, access: Access, *, 
         tags=["episodes"],
         responses={200: {"model": ExpertAnswer}, **_errors(403, 404, 409, 503)},
     )
-    async def expert_action(episode_id: str, request: Request) -> Response:
-        """What the expert would do now. Privileged: needs the expert token."""
+    async def expert_action(episode_id: str, request: Request, which: ExpertRequest | None = None) -> Response:
+        """What an expert would do now. Privileged: needs the expert token."""
         access.check_expert(request.scope)
-        action = await sessions.expert_action(episode_id)
+        action = await sessions.expert_action(episode_id, which.expert if which else None)
         return _json(dumps({"action": None if action is None else action_to_json(action)}))
 
     @router.post("/v1/batch/episodes", tags=["batches"], responses={200: {"model": BatchAnswer}, **_errors()})
     async def create_many(request: BatchCreate) -> Response:
         """Begin many episodes; each item succeeds or fails alone."""
-        check_size(request.items)
-        return await batch(_refused(i.error) if isinstance(i, Malformed) else create(i) for i in request.items)
+        check_size("items", len(request.items))
+        return await _batch([_refused(i.error) if isinstance(i, Malformed) else create(i) for i in request.items])
 
     @router.post("/v1/batch/steps", tags=["batches"], responses={200: {"model": BatchAnswer}, **_errors()})
     async def step_many(request: BatchStep) -> Response:
         """Step many episodes side by side; each item succeeds or fails alone."""
-        check_size(request.items)
+        check_size("items", len(request.items))
 
-        def work(item: StepItem | Malformed) -> Awaitable[Session]:
+        def work(item: StepItem | Malformed) -> Coroutine[Any, Any, Session]:
             return _refused(item.error) if isinstance(item, Malformed) else step(item.episode_id, item)
 
-        return await batch(map(work, request.items))
+        waits = any(sessions.waits(item.episode_id) for item in request.items if isinstance(item, StepItem))
+        return await _batch(map(work, request.items), side_by_side=waits)
 
     @router.post("/v1/batch/close", tags=["batches"], responses={200: {"model": BatchAnswer}, **_errors()})
     async def close_many(request: BatchClose) -> Response:
         """Close many episodes."""
-        check_size(request.ids)
-        return await batch(map(sessions.close, request.ids))
+        check_size("ids", len(request.ids))
+        return await _batch(map(sessions.close, request.ids), side_by_side=any(map(sessions.waits, request.ids)))
 
     @router.get("/healthz", tags=["server"])
     async def healthz() -> Response:

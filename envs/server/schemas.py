@@ -35,6 +35,9 @@ __all__ = [
     "EpisodeAnswer",
     "ErrorAnswer",
     "ExpertAnswer",
+    "ExpertRequest",
+    "ForkRequest",
+    "ForksAnswer",
     "Malformed",
     "ReadyAnswer",
     "Sampler",
@@ -62,6 +65,7 @@ _EPISODE: JsonDict = {
     "task": _TASK,
     "seed": 0,
     "options": {},
+    "forked_from": {"episode": "ep_fedcba9876543210fedcba98", "at_step": 0},
     "status": "running",
     "steps": 0,
     "observation": {"text": "You are in the middle of a room.", "admissible_actions": ["go to countertop 1", "look"]},
@@ -156,8 +160,29 @@ class StepItem(StepRequest):
     episode_id: str
 
 
+class ForkRequest(_Request):
+    """From where to go on, and how often."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"at_step": 3, "count": 8}]})
+
+    at_step: int | None = Field(
+        default=None,
+        ge=0,
+        description="Go on from the state after so many steps; by default from the present one.",
+    )
+    count: int = Field(default=1, ge=1, description="New episodes, at most as many as a batch has items. All or none.")
+
+
+class ExpertRequest(_Request):
+    """Which expert to ask."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"expert": "oracle"}]})
+
+    expert: str | None = Field(default=None, description="One of the environment's experts, where it has several.")
+
+
 class BatchCreate(_Request):
-    """Episodes to begin."""
+    """Episodes to begin; several on the same task are a group, and load it once."""
 
     items: list[Annotated[CreateEpisode, WrapValidator(_keep_error)]]
 
@@ -226,6 +251,11 @@ class _ObservationAnswer(BaseModel):
     admissible_actions: list[str]
 
 
+class _ForkOrigin(BaseModel):
+    episode: str
+    at_step: int
+
+
 class EpisodeAnswer(BaseModel):
     """An episode as it stands."""
 
@@ -236,6 +266,9 @@ class EpisodeAnswer(BaseModel):
     task: TaskAnswer
     seed: int
     options: dict[str, Any]
+    forked_from: _ForkOrigin | None = Field(
+        description="The episode that this one goes on from, and the step; null where it began with its task."
+    )
     status: EpisodeStatus
     steps: int
     observation: _ObservationAnswer
@@ -257,6 +290,12 @@ class BatchAnswer(BaseModel):
     """One result an item, in the items' order."""
 
     results: list[_BatchResult]
+
+
+class ForksAnswer(BaseModel):
+    """The new episodes."""
+
+    episodes: list[EpisodeAnswer]
 
 
 class ExpertAnswer(BaseModel):

@@ -1,41 +1,63 @@
-"""One episode of the server: its environment while it lives, and its view as ready-made JSON."""
+"""One episode of the server: its environment while it lives, what it showed last, and how it came there."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 from envs.base import Environment
-from envs.errors import Conflict, EnvloopError
-from envs.types import Action, EnvSpec, EpisodeStatus, Observation, StepResult, Task
-from envs.wire import dumps, observation_to_json, task_to_json
+from envs.errors import Conflict, EnvloopError, EpisodeOver
+from envs.server.history import History
+from envs.types import Action, EnvSpec, EpisodeStatus, StepResult, Task
+from envs.wire import ForkOrigin, dumps, fork_origin_to_json, observation_to_json, task_to_json
 
-__all__ = ["Session"]
+__all__ = ["Session", "SharedTask"]
+
+_INLINE: AbstractAsyncContextManager[None] = nullcontext()
+_NO_OPTIONS: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class SharedTask:
+    """A task with its JSON, once for all of its episodes."""
+
+    task: Task
+    json: bytes
+
+    @classmethod
+    def of(cls, task: Task) -> SharedTask:
+        """Encode a task."""
+        return cls(task, dumps(task_to_json(task)))
 
 
 class Session:
-    """State of one episode. ``body`` is its view as JSON, encoded once per step and sent as it is.
+    """State of one episode. Kept small: tens of thousands may be live; ``body`` is made when it is sent.
 
-    Everything that changes an episode is done under ``lock``.
+    Everything that changes an episode is done under ``lock``. An environment that does not block is only ever used in
+    one go of the event loop, so that its lock is no lock.
     """
 
     __slots__ = (
         "_failure",
-        "_head",
-        "_last_action",
-        "_view",
-        "body",
+        "_task",
         "ended_at",
         "ended_because",
         "environment",
+        "forked_from",
+        "history",
         "id",
         "lock",
+        "options",
+        "seed",
         "spec",
         "status",
         "steps",
         "touched_at",
+        "view",
     )
 
     def __init__(
@@ -43,27 +65,62 @@ class Session:
         id: str,
         *,
         spec: EnvSpec,
-        task: Task,
+        task: SharedTask,
         seed: int,
         options: Mapping[str, Any],
         environment: Environment,
-        observation: Observation,
+        view: StepResult,
+        history: History,
+        steps: int = 0,
+        forked_from: ForkOrigin | None = None,
     ) -> None:
         self.id = id
         self.spec = spec
+        self._task = task
+        self.seed = seed
+        self.options = options or _NO_OPTIONS
         self.environment: Environment | None = environment
-        self.lock = asyncio.Lock()
+        self.lock = asyncio.Lock() if spec.blocking else _INLINE
         self.status = EpisodeStatus.RUNNING
-        self.steps = 0
+        self.view = view
+        self.history = history
+        self.steps = steps
+        self.forked_from = forked_from
         self.ended_because = ""
         self.ended_at = 0.0
         self.touched_at = time.monotonic()
-        self._last_action: Action | None = None
         self._failure: EnvloopError | None = None
-        constant = {"id": id, "env": spec.name, "task": task_to_json(task), "seed": seed, "options": options}
-        self._head = dumps(constant)[:-1] + b","
-        self._view = StepResult(observation, 0.0, terminated=False, truncated=False)
-        self.body = self._encode(self._view.info)
+
+    @property
+    def task(self) -> Task:
+        """What is played."""
+        return self._task.task
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody is at work on it now."""
+        return isinstance(self.lock, asyncio.Lock) and self.lock.locked()
+
+    @property
+    def body(self) -> bytes:
+        """The episode's view as JSON."""
+        view = self.view
+        head = {"id": self.id, "env": self.spec.name}
+        changing = {
+            "seed": self.seed,
+            "options": self.options,
+            "forked_from": fork_origin_to_json(self.forked_from),
+            "status": self.status.value,
+            "steps": self.steps,
+            "observation": observation_to_json(view.observation),
+            "reward": view.reward if self.status.scored or not self.status.over else None,
+            "terminated": view.terminated,
+            "truncated": view.truncated,
+            "valid": view.valid,
+            "state_hash": view.state_hash,
+            "info": view.info,
+        }
+        return b'%s,"task":%s,%s' % (dumps(head)[:-1], self._task.json, dumps(changing)[1:])
 
     def touch(self) -> None:
         """Note that somebody still cares."""
@@ -76,9 +133,9 @@ class Session:
         """
         if self._failure is not None and number == self.steps:
             raise type(self._failure)(self._failure.message, hint=self._failure.hint)
-        if self._last_action is None or number != self.steps - 1:
+        if number != self.steps - 1:
             return False
-        if action.name != self._last_action.name or dict(action.arguments) != dict(self._last_action.arguments):
+        if self.history.last_action != Action(action.name, dict(action.arguments)):
             raise Conflict(
                 f"step {number} of episode {self.id} was already taken with another action",
                 hint="read the episode and go on from there",
@@ -88,37 +145,39 @@ class Session:
     def record(self, action: Action, result: StepResult) -> bool:
         """Take over the result of a step that was applied; gives whether it was the last."""
         self.steps += 1
-        self._last_action = action
-        self._view = result
+        self.view = result
+        self.history.add(action, result)
         if result.done:
             status = EpisodeStatus.COMPLETED if result.terminated else EpisodeStatus.TRUNCATED_TURNS
             self._finish(status, status.value)
-        self.body = self._encode(result.info)
         return result.done
 
     def end(self, status: EpisodeStatus, reason: str, *, failure: EnvloopError | None = None) -> None:
         """End without a result: the last observation stays, ``info.ended_because`` says why."""
         self._failure = failure
         self._finish(status, f"{status.value}, {reason}")
-        self.body = self._encode({**self._view.info, "ended_because": reason})
+        self.view = replace(self.view, info={**self.view.info, "ended_because": reason})
+
+    def fork_step(self, at_step: int | None) -> int:
+        """The step that forks go on from; by default the present one.
+
+        Raises: Conflict where the episode has not come so far; EpisodeOver where that step was the task's end.
+        """
+        step = self.steps if at_step is None else at_step
+        if step > self.steps:
+            raise Conflict(
+                f"step {step} lies ahead: episode {self.id} has done {self.steps}",
+                hint=f"fork at a step from 0 to {self.steps}",
+            )
+        if step == self.steps and self.view.done:
+            raise EpisodeOver(
+                f"episode {self.id} has ended with step {step}: nothing goes on from there",
+                hint=f"fork at an earlier step, 0 to {step - 1}",
+            )
+        return step
 
     def _finish(self, status: EpisodeStatus, because: str) -> None:
         self.status = status
         self.ended_because = because
         self.ended_at = time.monotonic()
         self.environment = None
-
-    def _encode(self, info: Mapping[str, Any]) -> bytes:
-        view = self._view
-        changing = {
-            "status": self.status.value,
-            "steps": self.steps,
-            "observation": observation_to_json(view.observation),
-            "reward": view.reward if self.status.scored or not self.status.over else None,
-            "terminated": view.terminated,
-            "truncated": view.truncated,
-            "valid": view.valid,
-            "state_hash": view.state_hash,
-            "info": info,
-        }
-        return self._head + dumps(changing)[1:]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from envs.base import EnvFamily, Environment
+from envs.base import EnvFamily, Environment, HasExperts
 from envs.errors import (
     BackendUnavailable,
     CapacityExceeded,
@@ -20,21 +21,26 @@ from envs.errors import (
     EpisodeOver,
     InfrastructureError,
     InvalidAction,
+    InvalidOption,
     UnknownEpisode,
 )
 from envs.server.families import Families
-from envs.server.session import Session
-from envs.types import Action, EpisodeStatus, Observation, StepResult, Task
+from envs.server.forks import Branch, Replay, begin, close_all, close_quietly, copy
+from envs.server.history import History
+from envs.server.session import Session, SharedTask
+from envs.types import Action, EnvSpec, EpisodeStatus, StepResult, Task
+from envs.wire import ForkOrigin
 
 __all__ = ["SessionTable"]
 
 logger = logging.getLogger(__name__)
 
 _CLOSE_WAIT_S = 5.0
+_SHARED_TASKS = 4096
 
 
 class SessionTable:
-    """Creates, steps, ends and forgets episodes.
+    """Creates, steps, forks, ends and forgets episodes.
 
     One lock per episode orders what is asked of it. What may block (resets, and steps of blocking environments) runs in
     a bounded thread pool; other steps run inline, since handing them over would cost more than the step.
@@ -58,6 +64,7 @@ class SessionTable:
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="envs-worker")
         self._live: dict[str, Session] = {}
         self._ended: OrderedDict[str, Session] = OrderedDict()
+        self._tasks: OrderedDict[tuple[str, str], SharedTask] = OrderedDict()
         self._starting = 0
         self._closed = False
 
@@ -74,46 +81,47 @@ class SessionTable:
         Raises: what ``pick`` and the environment's reset raise; CapacityExceeded; BackendUnavailable at shutdown.
         """
         family = await self._families.get(env)
-        if self._closed:
-            raise BackendUnavailable("the server is shutting down", hint="use another server or try again later")
-        if self.num_live >= self._max_episodes:
-            raise CapacityExceeded(
-                f"all {self._max_episodes} episodes are taken",
-                hint="close episodes that are done, or raise the setting max_episodes",
-            )
 
-        def begin() -> tuple[Task, Environment, Observation]:
-            task = pick(family)
-            environment = family.make()
-            try:
-                return task, environment, environment.reset(task, seed=seed, options=options)
-            except BaseException:
-                environment.close()
-                raise
+        async def make() -> list[Branch]:
+            return [await self._run(True, lambda: begin(family, pick(family), seed, options))]
 
-        self._starting += 1
-        try:
-            future = asyncio.get_running_loop().run_in_executor(self._pool, begin)
-            try:
-                task, environment, observation = await asyncio.shield(future)
-            except asyncio.CancelledError:
-                await asyncio.wait([future])
-                if future.exception() is None:
-                    await asyncio.to_thread(_close_quietly, future.result()[1])
-                raise
-        finally:
-            self._starting -= 1
-        session = Session(
-            f"ep_{secrets.token_hex(12)}",
-            spec=family.spec,
-            task=task,
-            seed=seed,
-            options=options,
-            environment=environment,
-            observation=observation,
-        )
-        self._live[session.id] = session
-        return session
+        with self._places(1):
+            (branch,) = await self._whole(make())
+            return self._add(family.spec, branch, seed=seed, options=options, history=History(branch.view))
+
+    async def fork(self, episode_id: str, *, at_step: int | None = None, count: int = 1) -> list[Session]:
+        """New episodes that go on from a step of this one (by default the present), which may have ended. All or none.
+
+        Raises: UnknownEpisode; Conflict where it has not come so far; EpisodeOver for a step after which it was over;
+        CapacityExceeded; what a reset raises; InfrastructureError where the environment, played again, does otherwise.
+        """
+        session = self._find(episode_id)
+        family = await self._families.get(session.spec.name)
+        branches = None
+        with self._places(count):
+            async with session.lock:
+                session.touch()
+                step = session.fork_step(at_step)
+                history = session.history.until(step)
+                if session.environment is not None and step == session.steps:
+                    present = Branch(session.task, session.environment, session.view)
+                    branches = await self._whole(self._run(session.spec.blocking, lambda: copy(present, count)))
+            if branches is None:
+                replay = Replay(session.id, family, session.task, session.seed, session.options, history)
+                branches = await self._whole(self._replayed(replay, count))
+            origin = ForkOrigin(session.id, step)
+            return [
+                self._add(
+                    session.spec,
+                    branch,
+                    seed=session.seed,
+                    options=session.options,
+                    history=history.until(step),
+                    steps=step,
+                    forked_from=origin,
+                )
+                for branch in branches
+            ]
 
     def read(self, episode_id: str) -> Session:
         """The session, live or remembered. Raises UnknownEpisode."""
@@ -167,15 +175,18 @@ class SessionTable:
                 await self._end(session, EpisodeStatus.CANCELLED, reason)
         return session
 
-    async def expert_action(self, episode_id: str) -> Action | None:
-        """What the expert would do now. Raises UnknownEpisode, EpisodeOver, InfrastructureError."""
+    async def expert_action(self, episode_id: str, expert: str | None = None) -> Action | None:
+        """What the expert (by default the environment's first) would do now.
+
+        Raises UnknownEpisode, EpisodeOver, InfrastructureError; InvalidOption for an expert that there is not.
+        """
         session = self._find(episode_id)
         async with session.lock:
             session.touch()
             environment = session.environment
             if environment is None:
                 raise EpisodeOver(f"episode {session.id} has ended: {session.ended_because}")
-            return await self._run(session.spec.blocking, environment.expert_action)
+            return await self._run(session.spec.blocking, lambda: _ask(environment, expert))
 
     async def reap(self, now: float | None = None) -> int:
         """Cancel the episodes that nobody has touched for the idle time and forget old ended ones.
@@ -191,7 +202,7 @@ class SessionTable:
         idle = [
             session
             for session in self._live.values()
-            if now - session.touched_at >= self._idle_timeout_s and not session.lock.locked()
+            if now - session.touched_at >= self._idle_timeout_s and not session.busy
         ]
         cancelled = 0
         for session in idle:
@@ -218,6 +229,11 @@ class SessionTable:
         await asyncio.gather(*map(end, list(self._live.values())))
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    def waits(self, episode_id: str) -> bool:
+        """Whether what is asked of this episode may have to wait for another thread or for its turn."""
+        session = self._live.get(episode_id)
+        return session is not None and session.spec.blocking
+
     def _find(self, episode_id: str) -> Session:
         session = self._live.get(episode_id) or self._ended.get(episode_id)
         if session is None:
@@ -225,6 +241,88 @@ class SessionTable:
                 f"no episode has the id {episode_id!r}", hint="it may have ended long ago, or the server was restarted"
             )
         return session
+
+    @contextlib.contextmanager
+    def _places(self, count: int) -> Iterator[None]:
+        """So many of the places for live episodes, until those are there that take them."""
+        self._refuse_when_closed()
+        if self.num_live + count > self._max_episodes:
+            free = max(0, self._max_episodes - self.num_live)
+            raise CapacityExceeded(
+                f"no place for {count} more: {free} of {self._max_episodes} are free",
+                hint="close episodes that are done, or raise the setting max_episodes",
+            )
+        self._starting += count
+        try:
+            yield
+        finally:
+            self._starting -= count
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise BackendUnavailable("the server is shutting down", hint="use another server or try again later")
+
+    async def _whole[T: (list[Branch], list[Branch] | None)](self, work: Coroutine[Any, Any, T]) -> T:
+        """Environments are made to the end, even where their asker goes away, since none may be left open."""
+        making = asyncio.create_task(work)
+        try:
+            made = await asyncio.shield(making)
+            self._refuse_when_closed()
+        except (asyncio.CancelledError, BackendUnavailable):
+            await asyncio.wait([making])
+            if making.exception() is None and (unwanted := making.result()) is not None:
+                await asyncio.to_thread(close_all, unwanted)
+            raise
+        return made
+
+    async def _replayed(self, replay: Replay, count: int) -> list[Branch]:
+        """One environment is played again; the others are copies of it, or are played again side by side."""
+        branches = await self._run(True, lambda: replay.play_and_copy(count))
+        more = [self._run(True, replay.play) for _ in range(count - len(branches))]
+        results = await asyncio.gather(*more, return_exceptions=True)
+        branches += [result for result in results if isinstance(result, Branch)]
+        failures = [result for result in results if isinstance(result, BaseException)]
+        if failures:
+            await self._run(True, lambda: close_all(branches))
+            raise failures[0]
+        return branches
+
+    def _add(
+        self,
+        spec: EnvSpec,
+        branch: Branch,
+        *,
+        seed: int,
+        options: Mapping[str, Any],
+        history: History,
+        steps: int = 0,
+        forked_from: ForkOrigin | None = None,
+    ) -> Session:
+        session = Session(
+            f"ep_{secrets.token_hex(12)}",
+            spec=spec,
+            task=self._shared(branch.task),
+            seed=seed,
+            options=options,
+            environment=branch.environment,
+            view=branch.view,
+            history=history,
+            steps=steps,
+            forked_from=forked_from,
+        )
+        self._live[session.id] = session
+        return session
+
+    def _shared(self, task: Task) -> SharedTask:
+        """The task as other episodes have it."""
+        key = (task.env, task.id)
+        shared = self._tasks.get(key)
+        if shared is None or shared.task != task:
+            shared = self._tasks[key] = SharedTask.of(task)
+        self._tasks.move_to_end(key)
+        while len(self._tasks) > _SHARED_TASKS:
+            self._tasks.popitem(last=False)
+        return shared
 
     async def _apply(self, session: Session, action: Action) -> StepResult:
         environment = session.environment
@@ -234,7 +332,7 @@ class SessionTable:
         def apply() -> StepResult:
             result = environment.step(action)
             if result.done:  # free its resources before the answer goes out
-                _close_quietly(environment)
+                close_quietly(environment)
             return result
 
         return await self._run(session.spec.blocking, apply)
@@ -258,7 +356,7 @@ class SessionTable:
         session.end(status, reason, failure=failure)
         self._retire(session)
         if environment is not None:
-            await self._run(session.spec.blocking, lambda: _close_quietly(environment))
+            await self._run(session.spec.blocking, lambda: close_quietly(environment))
 
     def _retire(self, session: Session) -> None:
         self._live.pop(session.id, None)
@@ -267,9 +365,11 @@ class SessionTable:
             self._ended.popitem(last=False)
 
 
-def _close_quietly(environment: Environment) -> None:
-    """Close at a boundary where the episode's answer matters more than a failed clean-up, which is logged."""
-    try:
-        environment.close()
-    except Exception:
-        logger.exception("an environment did not close cleanly")
+def _ask(environment: Environment, expert: str | None) -> Action | None:
+    if expert is None:
+        return environment.expert_action()
+    known = environment.experts if isinstance(environment, HasExperts) else ()
+    if not isinstance(environment, HasExperts) or expert not in known:
+        hint = f"known: {', '.join(known)}" if known else "leave expert out: there is only one here"
+        raise InvalidOption(f"this environment has no expert {expert!r:.80}", hint=hint)
+    return environment.expert_action(expert)
