@@ -51,8 +51,10 @@ class AlfworldSettings(BaseModel):
     data_dir: Path | None = Field(
         default=None, description="Folder in the json_2.1.1 layout; without it, generated games only."
     )
-    engine: Literal["native", "textworld"] = Field(
-        default="native", description="textworld needs the extra 'alfworld'."
+    engine: Literal["native", "textworld", "both"] = Field(
+        default="native",
+        description="textworld and both (which plays both and ends an episode where they differ) need the extra "
+        "'alfworld'.",
     )
 
 

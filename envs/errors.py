@@ -17,6 +17,7 @@ EnvloopError
 ├── TaskDataError (500)          a task's file is broken; refused when it is loaded
 └── InfrastructureError (503)    our machinery failed: never a reward of 0
     ├── BackendUnavailable       a database, an engine or a worker cannot be reached
+    ├── EngineMismatch           two engines that must agree do not
     └── TransportError           the connection to a server failed
 """
 
@@ -31,6 +32,7 @@ __all__ = [
     "CapacityExceeded",
     "ConfigError",
     "Conflict",
+    "EngineMismatch",
     "EnvloopError",
     "EpisodeOver",
     "Forbidden",
@@ -205,6 +207,12 @@ class BackendUnavailable(InfrastructureError):
     """A database, an engine or a worker process cannot be reached or has died."""
 
     code = "backend_unavailable"
+
+
+class EngineMismatch(InfrastructureError):
+    """Two engines that play the same episode told different things; the message says what, and after which actions."""
+
+    code = "engine_mismatch"
 
 
 class TransportError(InfrastructureError):

@@ -11,7 +11,7 @@ from envs.alfworld.native_engine import NativeSession
 from envs.alfworld.pddl import Fact
 from envs.alfworld.textworld_engine import TextWorldSession
 
-__all__ = ["Disagreement", "first_disagreement"]
+__all__ = ["Difference", "Disagreement", "first_disagreement"]
 
 _MAX_SHOWN = 2000
 
@@ -32,6 +32,35 @@ class Disagreement:
         if not shown:  # the lines are equal, but not what parts them
             shown = f"-{self.reference!r}\n+{self.native!r}"
         return shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}… ({len(shown)} characters)"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where two engines part: what was played until then, what they tell differently, and what each of them tells.
+
+    ``walker`` and ``seed`` say who played, where that can be repeated. ``what`` is ``loading`` where only the reference
+    refuses the game.
+    """
+
+    game: str
+    walker: str
+    seed: int
+    commands: tuple[str, ...]
+    what: str
+    native: str
+    reference: str
+
+    def transcript(self, *, last: int | None = None) -> str:
+        """The difference for a person, in ASCII: the way there (its ``last`` commands) and both answers."""
+        player = f", {self.walker} walker, seed {self.seed}" if self.walker else ""
+        head = f"{self.game}{player}: {self.what} differs after {len(self.commands)} commands"
+        shown = self.commands[-last:] if last else self.commands
+        steps = [f"  > {ascii(command)[1:-1]:.200}" for command in shown]
+        if len(shown) < len(self.commands):
+            steps.insert(0, "  (...)")
+        diff = Disagreement(self.what, self.native, self.reference).diff()
+        lines = [head, *steps, *(f"  {line}" for line in diff.splitlines())]
+        return "\n".join(line.encode("ascii", "backslashreplace").decode() for line in lines)
 
 
 def first_disagreement(native: NativeSession, reference: Session, texts: tuple[str, str]) -> Disagreement | None:

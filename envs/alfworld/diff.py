@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from envs.alfworld.comparison import Disagreement, first_disagreement
+from envs.alfworld.comparison import Difference, first_disagreement
 from envs.alfworld.dialect import identify_dialect, read_goal_text, write_in_dialect
 from envs.alfworld.engine import Engine, GameSource, Session
 from envs.alfworld.game import GameData
@@ -32,30 +32,6 @@ __all__ = [
 ]
 
 DIALECTS = ("0.2", "0.4")
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Where two engines part: what was played until then, what they tell differently, and what each of them tells.
-
-    ``what`` is ``loading`` where the reference alone refuses the game.
-    """
-
-    game: str
-    walker: str
-    seed: int
-    commands: tuple[str, ...]
-    what: str
-    native: str
-    reference: str
-
-    def transcript(self) -> str:
-        """The difference for a person, in ASCII: the way there and both answers."""
-        about = f"{self.game}, {self.walker} walker, seed {self.seed}: {self.what} differs"
-        steps = [f"  > {ascii(command)[1:-1]:.200}" for command in self.commands]
-        diff = Disagreement(self.what, self.native, self.reference).diff()
-        lines = [f"  {line.encode('ascii', 'backslashreplace').decode()}" for line in diff.splitlines()]
-        return "\n".join([f"{about} after {len(steps)} commands", *steps, *lines])
 
 
 @dataclass(frozen=True, slots=True)

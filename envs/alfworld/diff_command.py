@@ -114,7 +114,7 @@ def find_game_files(folder: Path, *, limit: int = 0) -> list[Path]:
 
 
 def official_game(path: Path) -> GameSource:
-    """A game file as engines open it, known by its bytes; it is parsed when one does, and refused there if it must be."""
+    """A game file as engines open it, known by its bytes; parsed when one does, and refused there if it must be."""
     from envs.alfworld.engine import GameSource
     from envs.alfworld.game import read_game_file
 

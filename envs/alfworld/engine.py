@@ -1,4 +1,4 @@
-"""The seam between an ALFWorld episode and what plays it: the native engine, or TextWorld as its judge."""
+"""The seam between an ALFWorld episode and what plays it: the native engine, TextWorld as its judge, or both."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from envs.types import Readiness
 __all__ = ["ENGINES", "Engine", "GameSource", "Session"]
 
 # The engines by name; the first is the default.
-ENGINES = ("native", "textworld")
+ENGINES = ("native", "textworld", "both")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ _MAX_STEPS_LIMIT = 1000
 class AlfworldEnv:
     """An episode of ALFWorld; implements ``envs.base.Environment``.
 
-    Options of ``reset``: ``max_steps`` (1 to 1000; the spec's by default), ``engine`` (``native`` or ``textworld``).
+    Options of ``reset``: ``max_steps`` (1 to 1000; the spec's by default), ``engine`` (``native``, ``textworld`` or
+    ``both``).
     The seed changes nothing: a game is deterministic. The reward is 1.0 with the step that reaches the goal, else 0.0.
     """
 
@@ -52,7 +53,7 @@ class AlfworldEnv:
         """Begin the task; the game's introduction with its first admissible actions.
 
         Raises: InvalidOption; UnknownTask; TaskDataError for a broken game or one that is not the task's any more;
-        BackendUnavailable, CapacityExceeded (engine ``textworld``).
+        BackendUnavailable, CapacityExceeded (engines ``textworld`` and ``both``); EngineMismatch (``both``).
         """
         max_steps, engine = self._read_options(options or {})
         source = self._find_game(task)
