@@ -13,7 +13,7 @@ from envs.errors import BackendUnavailable, EpisodeOver, InvalidAction, InvalidO
 from envs.registry import Registry
 from envs.types import Action, EnvSpec, Observation, Readiness, Split, SplitRole, StepResult, Task, TaskPage, ToolSpec
 
-__all__ = ["BLOCKING_COUNTING", "COUNTING", "CountingEnv", "CountingFamily", "counting_registry"]
+__all__ = ["BLOCKING_COUNTING", "COUNTING", "CopyingEnv", "CountingEnv", "CountingFamily", "counting_registry"]
 
 _TOOL = ToolSpec(
     "count",
@@ -53,6 +53,10 @@ class CountingFamily:
         self.release = threading.Event()
         self.release.set()
         self.applied = 0
+        self.made = 0
+        self.max_made = 1_000_000
+        self.drift = ""  # said after every step
+        self.copies = False  # whether its environments copy themselves
         self.entered = threading.Semaphore(0)  # released once by every step that is in
 
     def splits(self) -> Sequence[Split]:
@@ -88,7 +92,10 @@ class CountingFamily:
         return found[seed % len(found)]
 
     def make(self) -> CountingEnv:
-        return CountingEnv(self)
+        self.made += 1
+        if self.made > self.max_made:
+            raise BackendUnavailable("no more of them", hint="wait")
+        return CopyingEnv(self) if self.copies else CountingEnv(self)
 
     def ready(self) -> Readiness:
         return self.readiness
@@ -131,7 +138,9 @@ class CountingEnv:
         truncated = not terminated and self._steps == self._family.spec.max_steps
         self._over = terminated or truncated
         return StepResult(
-            Observation(action.arguments.get("say", f"You are at {self._count}."), (str(self._count + 1),)),
+            Observation(
+                action.arguments.get("say", f"You are at {self._count}.") + self._family.drift, (str(self._count + 1),)
+            ),
             reward=1.0 if terminated else 0.0,
             terminated=terminated,
             truncated=truncated,
@@ -144,6 +153,24 @@ class CountingEnv:
 
     def close(self) -> None:
         self._family.live.discard(self)
+
+
+class CopyingEnv(CountingEnv):
+    """Copies itself and has two experts, one of whom counts wrongly."""
+
+    experts = ("right", "wrong")
+
+    def fork(self) -> CopyingEnv | None:
+        if self._family.made >= self._family.max_made:
+            return None
+        made = CopyingEnv(self._family)
+        self._family.made += 1
+        self._family.live.add(made)
+        made._count, made._target, made._steps = self._count, self._target, self._steps
+        return made
+
+    def expert_action(self, expert: str | None = None) -> Action | None:
+        return Action("count", {"number": -1}) if expert == "wrong" else super().expert_action()
 
 
 class AbsentFamily(CountingFamily):

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from counting_env import BLOCKING_COUNTING, counting_registry
 
-from envs.client import EnvClient, NewEpisode, SyncEnvClient
+from envs.client import EnvClient, ForkOrigin, NewEpisode, SyncEnvClient
 from envs.config import EnvServerSettings
 from envs.errors import (
     BackendUnavailable,
@@ -65,6 +65,38 @@ async def test_an_episode(client: EnvClient) -> None:
         episode = await client.step(episode, action)
     assert (episode.reward, episode.steps, episode.terminated) == (1.0, 3, True)
     assert await client.read(episode.id) == episode == await client.close_episode(episode.id)
+
+
+async def test_forks(client: EnvClient) -> None:
+    first = await client.create("counting", task_id="train/3")
+    second = await client.step(first, count(1))
+    third = await client.step(second, count(2))
+    (now,), (seen,), (early, _) = [
+        await client.fork(third.id),
+        await client.fork(second),  # from where the view stands, though the episode has gone on
+        await client.fork(third, at_step=0, count=2),
+    ]
+    assert [fork.steps for fork in (now, seen, early)] == [2, 1, 0]
+    assert (seen.observation, seen.state_hash) == (second.observation, second.state_hash)
+    assert (first.forked_from, now.forked_from) == (None, ForkOrigin(first.id, 2))
+    assert (await client.step(seen, count(2))).observation == third.observation
+    with pytest.raises(Conflict, match="lies ahead"):
+        await client.fork(third, at_step=3)
+    with pytest.raises(InvalidOption, match="no expert 'oracle'"):
+        await client.expert_action(first.id, "oracle")
+
+
+async def test_a_lost_fork_is_not_asked_for_again() -> None:
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        raise httpx.ReadError("gone")
+
+    async with EnvClient("http://127.0.0.1:1", transport=httpx.MockTransport(answer)) as client:
+        with pytest.raises(TransportError):
+            await client.fork("ep_1")
+    assert len(asked) == 1
 
 
 async def test_many(client: EnvClient) -> None:
@@ -228,5 +260,6 @@ def test_the_sync_face_plays_and_ends_its_thread() -> None:
         assert len(list(client.iter_tasks("counting", split="train", page=4))) == 6
         with pytest.raises(EpisodeOver):
             client.step(episode.id, count(1))
+        assert [fork.steps for fork in client.fork(episode, at_step=1, count=2)] == [1, 1]
     client.close()
     assert not [t for t in set(threading.enumerate()) - before if t.name == "env-client"]

@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
-from counting_env import AbsentFamily, CountingEnv, CountingFamily, counting_registry
+from counting_env import AbsentFamily, CopyingEnv, CountingEnv, CountingFamily, counting_registry
 
 from envs.config import EnvServerSettings
-from envs.errors import ConfigError, UnknownEnv, UnknownEpisode
+from envs.errors import BackendUnavailable, ConfigError, UnknownEnv, UnknownEpisode
 from envs.registry import Registry
 from envs.server.app import create_app
 from envs.server.families import Families
@@ -143,6 +143,51 @@ async def test_a_creation_cancelled_in_the_middle_leaves_nothing(make_table: Any
         await work
     assert not family.live
     assert table.num_live == 0
+
+
+@pytest.mark.parametrize("copies", [True, False])
+async def test_a_fork_cancelled_in_the_middle_leaves_nothing(
+    make_table: Any, monkeypatch: pytest.MonkeyPatch, copies: bool
+) -> None:
+    table, family = await make_table()
+    family.copies = copies
+    episode = await begin(table)
+    await table.step(episode, ONE)
+    entered, go_on = threading.Event(), threading.Event()
+
+    def wait_in(kind: type[CountingEnv], name: str) -> None:
+        work = getattr(kind, name)
+
+        def slow(*args: Any, **more: Any) -> Any:
+            entered.set()
+            assert go_on.wait(30)
+            return work(*args, **more)
+
+        monkeypatch.setattr(kind, name, slow)
+
+    wait_in(CopyingEnv, "fork") if copies else wait_in(CountingEnv, "reset")
+    forking = asyncio.create_task(table.fork(episode, count=3))
+    assert await asyncio.to_thread(entered.wait, 30)
+    forking.cancel()
+    await asyncio.sleep(0.01)
+    assert not forking.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await forking
+    assert (len(family.live), table.num_live) == (1, 1)
+    assert (await table.step(episode, Action("count", {"number": 2}))).steps == 2
+
+
+async def test_what_is_made_during_the_shutdown_is_closed(make_table: Any) -> None:
+    table, family = await make_table()
+    work = asyncio.create_task(
+        table.create("blocking_counting", lambda f: f.task("train/1"), seed=0, options={"slow_s": 0.05})
+    )
+    await asyncio.sleep(0.01)
+    await table.aclose()
+    with pytest.raises(BackendUnavailable, match="shutting down"):
+        await work
+    assert not family.live
 
 
 async def test_shutdown_closes_every_episode_and_family() -> None:
