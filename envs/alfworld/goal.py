@@ -1,48 +1,61 @@
-"""Goals: PDDL's ``exists`` and ``and`` over literals, compiled once so that a check after a step costs microseconds.
+"""Goals, compiled once so that a check after a step costs microseconds.
 
-The goal becomes blocks that must all hold. A block binds its variables one after another; for each it knows the
-candidates that the constant facts leave, and the literals that can be tested as soon as the variable is bound.
+A goal is any condition of PDDL over what the native engine tracks. Its quantifiers become searches: each binds its
+variables one after another, tries only the things that the constant facts leave, and tests whatever can be tested as
+soon as a variable is bound. The goals of the six task types are also told as blocks, which is what experts read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from envs.alfworld.pddl import Fact, GameFormatError, Problem, SExpr, parse_typed_list
+from envs.alfworld.formula import (
+    CHANGING,
+    Both,
+    Either,
+    Exists,
+    Forall,
+    Formula,
+    Literal,
+    Test,
+    free_variables,
+    is_variable,
+    negate,
+    read_condition,
+    tests_of,
+)
+from envs.alfworld.pddl import PREDICATES, TYPES, Fact, GameFormatError, Problem
 
 if TYPE_CHECKING:
     from envs.alfworld.state import State
 
-__all__ = ["Goal", "GoalBlock", "Literal", "compile_goal"]
+__all__ = ["Binding", "Goal", "GoalBlock", "Literal", "compile_goal"]
 
-# A predicate and its arguments, variables beginning with "?". "!=" stands for (not (= ?x ?y)).
-type Literal = tuple[str, ...]
-
-_UNSUPPORTED = frozenset({"or", "forall", "imply", "not", "when"})
-# Predicates that a step can change. The rest of the facts are constant.
-_CHANGING = frozenset(
-    {"atlocation", "holds", "holdsany", "inreceptacle", "objectatlocation", "opened", "checked"}
-    | {"isclean", "ishot", "iscool", "ison", "istoggled", "issliced"}
-)
-_TRACKED = _CHANGING - {"checked", "ison", "holdsany"}
+# Whether something holds, given what stands for the variables (and constants for themselves) and a state, or whatever
+# else the tests were made to look at.
+type Check[S] = Callable[[dict[str, str], S], bool]
+type MakeTest[S] = Callable[[Test], Check[S]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Binding:
+class Binding:
+    """A variable and the things that the constant facts leave for it."""
+
     variable: str
     candidates: tuple[str, ...]
-    tests: tuple[Literal, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class GoalBlock:
-    """One conjunct: its variables with their types, its literals, and the order in which they are bound."""
+    """One conjunct of a simple goal: its variables with their types, its literals ("!=" for two things that must
+    differ), and what each variable may stand for.
+    """
 
     variables: tuple[tuple[str, str], ...]
     literals: tuple[Literal, ...]
-    bindings: tuple[_Binding, ...]
+    bindings: tuple[Binding, ...]
 
     def predicates(self) -> set[str]:
         """The predicates of its literals."""
@@ -58,163 +71,272 @@ class GoalBlock:
 
 
 class Goal:
-    """A compiled goal."""
+    """A compiled goal.
 
-    __slots__ = ("_constants", "blocks")
+    ``simple``: it is exactly its ``blocks``, conjuncts of ``exists`` and ``and`` over what must be so, as the goals of
+    the six task types are. Any other goal has no blocks. ``formula`` is its normal form, ``reads`` the changing
+    predicates in it: a step that changes none of them leaves ``reached`` as it was.
+    """
 
-    def __init__(self, blocks: Iterable[GoalBlock], constants: Mapping[str, frozenset[Fact]]) -> None:
-        self.blocks = tuple(blocks)
-        self._constants = constants
+    __slots__ = ("_constants", "_reached", "_things", "blocks", "formula", "reads", "simple")
+
+    def __init__(self, formula: Formula, problem: Problem) -> None:
+        self._things = things = _Things(problem)
+        self.formula = formula
+        literals = [test.literal for test in tests_of(formula)]
+        self.reads = frozenset(literal[0] for literal in literals) & CHANGING
+        self._constants = {name: name for literal in literals for name in literal[1:] if not is_variable(name)}
+        self.blocks = _blocks(formula, things) or ()
+        self.simple = bool(self.blocks)
+        self._reached = _compile(formula, things, lambda test: _test_state(test, problem))
 
     def reached(self, state: State) -> bool:
-        """Whether every block holds in the state."""
-        return all(self._bind(block.bindings, 0, {}, state) for block in self.blocks)
+        """Whether the goal holds in the state."""
+        return self._reached(self._constants.copy(), state)
 
-    def _bind(self, bindings: tuple[_Binding, ...], index: int, bound: dict[str, str], state: State) -> bool:
-        if index == len(bindings):
-            return True
-        binding = bindings[index]
-        for candidate in binding.candidates:
-            bound[binding.variable] = candidate
-            for test in binding.tests:
-                if not self._holds(test, bound, state):
-                    break
-            else:
-                if self._bind(bindings, index + 1, bound, state):
-                    return True
-        bound.pop(binding.variable, None)
-        return False
+    def possible(self, may_be: Callable[[Literal, bool], bool]) -> bool:
+        """Whether the goal could hold where each literal of a changing predicate, all arguments given, could be true or
+        false (the second argument) by itself: False is a proof that it never holds, True proves nothing.
+        """
 
-    def _holds(self, literal: Literal, bound: Mapping[str, str], state: State) -> bool:
-        predicate = literal[0]
-        arguments = tuple([bound.get(argument, argument) for argument in literal[1:]])
-        match predicate:
-            case "inreceptacle":
-                return arguments[0] in state.contents_of(arguments[1])
-            case "!=":
-                return arguments[0] != arguments[1]
-            case "holds":
-                return arguments[1] in state.held
-            case "atlocation":
-                return arguments[1] == state.location
-            case "isclean":
-                return arguments[0] in state.clean
-            case "ishot":
-                return arguments[0] in state.hot
-            case "iscool":
-                return arguments[0] in state.cool
-            case "istoggled":
-                return arguments[0] in state.toggled
-            case "issliced":
-                return arguments[0] in state.sliced
-            case "opened":
-                return arguments[0] in state.opened
-            case "objectatlocation":
-                return state.is_at(*arguments)
-            case _:
-                return arguments in self._constants.get(predicate, ())
+        def make_test(test: Test) -> Check[None]:
+            predicate, *arguments = test.literal
+            if predicate not in CHANGING:
+                return _test_constant(test, self._things.problem)
+            return lambda bound, _: may_be((predicate, *[bound[name] for name in arguments]), test.positive)
+
+        return _compile(self.formula, self._things, make_test)(self._constants.copy(), None)
+
+    def missing(self) -> Literal | None:
+        """A literal of a simple goal that no fact meets and no command changes; None where there is none."""
+        for block in self.blocks:
+            for literal in block.literals:
+                if literal[0] not in CHANGING and literal[0] != "!=" and not self._things.matching(literal):
+                    return literal
+        return None
 
 
 def compile_goal(problem: Problem) -> Goal:
-    """Compile a problem's goal. Raises GameFormatError for what the native engine does not support (or, forall, …)."""
-    return Goal((_compile_block(part, problem) for part in _conjuncts(problem.goal)), problem.facts)
+    """Compile a problem's goal. Raises GameFormatError, with the reason, for what the native engine cannot play."""
+    return Goal(read_condition(problem.goal, problem), problem)
 
 
-def _conjuncts(expression: SExpr) -> Iterator[SExpr]:
-    if isinstance(expression, list) and expression and expression[0] == "and":
-        for part in expression[1:]:
-            yield from _conjuncts(part)
-    else:
-        yield expression
-
-
-def _compile_block(expression: SExpr, problem: Problem) -> GoalBlock:
-    variables: list[tuple[str, str]] = []
-    literals: list[Literal] = []
-    _flatten(expression, variables, literals)
-    names = [name for name, _ in variables]
-    if len(set(names)) != len(names):
-        msg = "the goal binds a variable twice"
-        raise GameFormatError(msg)
-    for literal in literals:
-        for argument in literal[1:]:
-            if argument.startswith("?") and argument not in names:
-                msg = f"the goal's literal {' '.join(literal)} uses {argument}, which nothing binds"
-                raise GameFormatError(msg)
-    candidates = {name: _candidates(name, kind, literals, problem) for name, kind in variables}
-    bindings: list[_Binding] = []
-    bound: set[str] = set()
-    for name in sorted(names, key=lambda variable: len(candidates[variable])):
-        bound.add(name)
-        tests = tuple(
-            literal
-            for literal in literals
-            if name in literal and _variables(literal) <= bound and not _settled(literal)
-        )
-        bindings.append(_Binding(name, candidates[name], tests))
-    return GoalBlock(tuple(variables), tuple(literals), tuple(bindings))
-
-
-def _flatten(expression: SExpr, variables: list[tuple[str, str]], literals: list[Literal]) -> None:
-    """Nested ``exists`` and ``and`` into one list of variables and one of literals."""
-    if not isinstance(expression, list) or not expression or not isinstance(expression[0], str):
-        msg = f"not a part of a goal: {expression!r:.80}"
-        raise GameFormatError(msg)
-    head, rest = expression[0], expression[1:]
-    if head == "and":
-        for part in rest:
-            _flatten(part, variables, literals)
-    elif head == "exists":
-        if len(rest) != 2 or not isinstance(rest[0], list):
-            msg = "an exists of the goal needs a list of variables and one condition"
-            raise GameFormatError(msg)
-        variables += parse_typed_list(rest[0])
-        _flatten(rest[1], variables, literals)
-    elif head == "not" and len(rest) == 1 and isinstance(rest[0], list) and rest[0][:1] == ["="]:
-        literals.append(_literal("!=", rest[0][1:], arity=2))
-    elif head in _UNSUPPORTED:
-        msg = f"its goal uses '{head}', which the native engine does not support"
-        raise GameFormatError(msg)
-    elif head in _CHANGING - _TRACKED:
-        msg = f"its goal asks for '{head}', which the native engine does not track"
-        raise GameFormatError(msg)
-    else:
-        literals.append(_literal(head, rest))
-
-
-def _literal(predicate: str, arguments: list[SExpr], *, arity: int | None = None) -> Literal:
-    names = [argument for argument in arguments if isinstance(argument, str)]
-    if len(names) != len(arguments) or (arity is not None and len(names) != arity) or not any(map(_is_variable, names)):
-        msg = f"the goal's literal {predicate} has arguments that the native engine does not support"
-        raise GameFormatError(msg)
-    return (predicate, *names)
-
-
-def _candidates(variable: str, kind: str, literals: list[Literal], problem: Problem) -> tuple[str, ...]:
-    """The objects of the variable's type that the constant facts allow, in the order of declaration."""
-    found = [name for name, declared in problem.types.items() if declared == kind]
-    for literal in literals:
-        if literal[0] in _CHANGING or literal[0] == "!=" or variable not in literal[1:]:
-            continue
-        place = literal.index(variable, 1) - 1
-        allowed = {
-            fact[place]
-            for fact in problem.facts.get(literal[0], ())
-            if len(fact) == len(literal) - 1
-            and all(_is_variable(wanted) or wanted == given for wanted, given in zip(literal[1:], fact, strict=True))
-        }
-        found = [name for name in found if name in allowed]
+def _blocks(formula: Formula, things: _Things) -> tuple[GoalBlock, ...] | None:
+    """A simple goal's blocks; None for any other."""
+    found: list[GoalBlock] = []
+    for part in formula.parts if isinstance(formula, Both) else (formula,):
+        if not isinstance(part, Exists):
+            return None
+        variables, conjuncts = _flatten(part)
+        literals: list[Literal] = []
+        for test in conjuncts:
+            if not isinstance(test, Test) or test.literal[0] in TYPES or not free_variables(test):
+                return None
+            if (test.literal[0] == "=") is test.positive:
+                return None
+            literals.append(test.literal if test.positive else ("!=", *test.literal[1:]))
+        bindings = tuple(Binding(name, things.candidates(name, kind, conjuncts)) for name, kind in variables)
+        found.append(GoalBlock(tuple(variables), tuple(literals), bindings))
     return tuple(found)
 
 
-def _settled(literal: Literal) -> bool:
-    """Whether a literal's candidates are already exact: a constant predicate of one variable."""
-    return literal[0] not in _CHANGING and literal[0] != "!=" and len(_variables(literal)) == 1
+def _flatten(formula: Formula) -> tuple[list[tuple[str, str]], list[Formula]]:
+    """Nested ``exists`` and ``and`` as one list of variables and one of conjuncts."""
+    match formula:
+        case Exists(own, part):
+            variables, conjuncts = _flatten(part)
+            return [*own, *variables], conjuncts
+        case Both(parts):
+            flat = [_flatten(part) for part in parts]
+            return [name for names, _ in flat for name in names], [part for _, found in flat for part in found]
+        case _:
+            return [], [formula]
 
 
-def _variables(literal: Literal) -> set[str]:
-    return {argument for argument in literal[1:] if _is_variable(argument)}
+def _compile[S](formula: Formula, things: _Things, make_test: MakeTest[S]) -> Check[S]:
+    """The formula as a function."""
+    match formula:
+        case Test():
+            return make_test(formula)
+        case Either(parts):
+            options = [_compile(part, things, make_test) for part in parts]
+            return lambda bound, state: any(option(bound, state) for option in options)
+        case Forall():
+            counterexample = _compile(negate(formula), things, make_test)
+            return lambda bound, state: not counterexample(bound, state)
+        case Both(parts):
+            return _all([_compile(part, things, make_test) for part in parts])
+        case Exists():
+            variables, conjuncts = _flatten(formula)
+            return _search(variables, conjuncts, things, make_test)
 
 
-def _is_variable(name: str) -> bool:
-    return name.startswith("?")
+def _search[S](
+    variables: Sequence[tuple[str, str]], conjuncts: Sequence[Formula], things: _Things, make_test: MakeTest[S]
+) -> Check[S]:
+    """Whether some values of the variables meet all conjuncts: a loop for each variable, one within the other."""
+    left = {name: things.candidates(name, kind, conjuncts) for name, kind in variables}
+    waiting = [
+        (free_variables(part) & left.keys(), _compile(part, things, make_test))
+        for part in conjuncts
+        if not _settled(part, left)
+    ]
+    order: list[tuple[str, list[Check[S]]]] = []
+    bound: set[str] = set()
+    at_once = _ready(waiting, bound)
+    while len(bound) < len(left):
+        # Next the variable that lets the most be tested; of equals, the one that has the fewest things to try.
+        def rank(name: str) -> tuple[int, int]:
+            return -sum(needed <= bound | {name} for needed, _ in waiting), len(left[name])
+
+        name = min((name for name in left if name not in bound), key=rank)
+        bound.add(name)
+        order.append((name, _ready(waiting, bound)))
+    inner: Check[S] | None = None
+    for name, checks in reversed(order):
+        inner = _loop(name, left[name], checks, inner)
+    if inner is not None:
+        at_once.append(inner)
+    return _all(at_once)
+
+
+def _all[S](checks: list[Check[S]]) -> Check[S]:
+    return checks[0] if len(checks) == 1 else lambda bound, state: all(check(bound, state) for check in checks)
+
+
+def _ready[S](waiting: list[tuple[set[str], Check[S]]], bound: set[str]) -> list[Check[S]]:
+    """Take out of the waiting checks those whose variables are bound."""
+    ready = [check for needed, check in waiting if needed <= bound]
+    waiting[:] = [(needed, check) for needed, check in waiting if not needed <= bound]
+    return ready
+
+
+def _loop[S](variable: str, candidates: tuple[str, ...], checks: list[Check[S]], inner: Check[S] | None) -> Check[S]:
+    """One variable's loop."""
+
+    def search(bound: dict[str, str], state: S) -> bool:
+        for candidate in candidates:
+            bound[variable] = candidate
+            for check in checks:
+                if not check(bound, state):
+                    break
+            else:
+                if inner is None or inner(bound, state):
+                    return True
+        return False
+
+    return search
+
+
+def _settled(part: Formula, left: Mapping[str, object]) -> bool:
+    """Whether a conjunct's candidates are already exact: a constant predicate of one variable."""
+    if not isinstance(part, Test) or part.literal[0] in CHANGING:
+        return False
+    variables = [name for name in part.literal[1:] if is_variable(name)]
+    return len(variables) == 1 and variables[0] in left
+
+
+def _test_constant(test: Test, problem: Problem) -> Check[object]:
+    """A test of what no step changes."""
+    predicate, first, *others = test.literal
+    wanted = test.positive
+    if predicate == "=":
+        return lambda bound, _: (bound[first] == bound[others[0]]) is wanted
+    if predicate in TYPES:
+        types = problem.types
+        return lambda bound, _: (predicate in ("object", types[bound[first]])) is wanted
+    facts = problem.facts.get(predicate, frozenset())
+    if not others:
+        return lambda bound, _: ((bound[first],) in facts) is wanted
+    second = others[0]
+    return lambda bound, _: ((bound[first], bound[second]) in facts) is wanted
+
+
+def _test_state(test: Test, problem: Problem) -> Check[State]:
+    """A test of a state."""
+    if test.literal[0] not in CHANGING:
+        return _test_constant(test, problem)
+    check = _test_fact(test.literal, problem)
+    return check if test.positive else lambda bound, state: not check(bound, state)
+
+
+def _test_fact(literal: Literal, problem: Problem) -> Check[State]:
+    match literal:
+        case ("inreceptacle", thing, receptacle):
+            return lambda bound, state: bound[thing] in state.contents_of(bound[receptacle])
+        case ("objectatlocation", thing, location):
+            return lambda bound, state: state.is_at(bound[thing], bound[location])
+        case ("isclean", thing):
+            return lambda bound, state: bound[thing] in state.clean
+        case ("ishot", thing):
+            return lambda bound, state: bound[thing] in state.hot
+        case ("iscool", thing):
+            return lambda bound, state: bound[thing] in state.cool
+        case ("istoggled", thing):
+            return lambda bound, state: bound[thing] in state.toggled
+        case ("issliced", thing):
+            return lambda bound, state: bound[thing] in state.sliced
+        case ("opened", receptacle):
+            return lambda bound, state: bound[receptacle] in state.opened
+        # There is one agent, and a variable may stand for anything else.
+        case ("holds", agent, thing):
+            return lambda bound, state: bound[thing] in state.held and problem.types[bound[agent]] == "agent"
+        case ("atlocation", agent, location):
+            return lambda bound, state: bound[location] == state.location and problem.types[bound[agent]] == "agent"
+        case ("holdsany", agent):
+            return lambda bound, state: state.hands_full and problem.types[bound[agent]] == "agent"
+    msg = f"its goal asks for '{literal[0]}', which the native engine does not track"
+    raise GameFormatError(msg)
+
+
+class _Things:
+    """What variables may stand for, each question answered once: every variable is bound in one place of a goal."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self._declared: dict[str, list[str]] = {}
+        for name, kind in problem.types.items():
+            self._declared.setdefault(kind, []).append(name)
+        self._candidates: dict[str, tuple[str, ...]] = {}
+
+    def of_kind(self, kind: str) -> Iterable[str]:
+        """The things of a type, in the order of declaration: all of them are of the type ``object``."""
+        return self.problem.types if kind == "object" else self._declared.get(kind, ())
+
+    def candidates(self, variable: str, kind: str, conjuncts: Iterable[Formula]) -> tuple[str, ...]:
+        """The things of the variable's type that the constant facts allow, in the order of declaration."""
+        known = self._candidates.get(variable)
+        if known is None:
+            known = self._candidates[variable] = tuple(self._allowed(variable, kind, conjuncts))
+        return known
+
+    def matching(self, literal: Literal) -> list[Fact]:
+        """The facts of a constant predicate that fit the constants among a literal's arguments."""
+        places = [(place, name) for place, name in enumerate(literal[1:]) if not is_variable(name)]
+        facts = self.problem.facts.get(literal[0], ())
+        return [fact for fact in facts if all(fact[place] == name for place, name in places)] if places else list(facts)
+
+    def _allowed(self, variable: str, kind: str, conjuncts: Iterable[Formula]) -> Iterable[str]:
+        found = self.of_kind(kind)
+        tests = [part for part in conjuncts if isinstance(part, Test) and variable in part.literal[1:]]
+        for test in tests:
+            predicate, *arguments = test.literal
+            place = arguments.index(variable)
+            if predicate in TYPES:
+                allowed = set(self.of_kind(predicate))
+            elif predicate == "=":
+                other = arguments[1 - place]
+                if is_variable(other):
+                    continue
+                allowed = {other}
+            elif predicate in CHANGING:
+                if not test.positive or PREDICATES[predicate][place] == kind != "object":
+                    continue  # nothing is constant about it
+                allowed = set(self._declared.get(PREDICATES[predicate][place], ()))
+            else:
+                allowed = {fact[place] for fact in self.matching(test.literal)}
+            if test.positive:
+                found = [name for name in found if name in allowed]
+            elif len(free_variables(test)) == 1 and arguments.count(variable) == 1:
+                found = [name for name in found if name not in allowed]
+        return found
