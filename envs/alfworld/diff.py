@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -122,7 +123,7 @@ def compare_games(
     walkers: Sequence[str] = ("curious", "expert", "adversarial"),
     jobs: int = 1,
     keep_going: bool = True,
-) -> Iterator[GameReport]:
+) -> Generator[GameReport]:
     """Play each game with each walker in both engines, ``steps`` commands an episode; a report a game, in their order.
 
     ``dialect`` tells the games in another one first (None: as they are). ``total_steps``: further rounds, each with the
@@ -213,7 +214,7 @@ class _Pair:
 
 def _compare_all(
     pair: _Pair, sources: Sequence[GameSource], *, total_steps: int, seed: int, jobs: int, keep_going: bool
-) -> Iterator[GameReport]:
+) -> Generator[GameReport]:
     refused: set[str] = set()
     done = 0
     with ThreadPoolExecutor(max_workers=jobs) as pool:
@@ -221,14 +222,15 @@ def _compare_all(
             for number in itertools.count():
                 playable = [source for source in sources if source.path not in refused]
                 before = done
-                for report in _in_order(pool, pair, playable, seed + number, jobs):
-                    done += report.num_steps
-                    if report.refused:
-                        refused.add(report.game)
-                    yield report
-                    enough = number > 0 and done >= total_steps
-                    if enough or (report.differences and not keep_going):
-                        return
+                with contextlib.closing(_in_order(pool, pair, playable, seed + number, jobs)) as reports:
+                    for report in reports:
+                        done += report.num_steps
+                        if report.refused:
+                            refused.add(report.game)
+                        yield report
+                        enough = number > 0 and done >= total_steps
+                        if enough or (report.differences and not keep_going):
+                            return
                 if done >= total_steps or done == before:
                     return
         finally:
@@ -237,7 +239,7 @@ def _compare_all(
 
 def _in_order(
     pool: ThreadPoolExecutor, pair: _Pair, sources: Sequence[GameSource], seed: int, jobs: int
-) -> Iterator[GameReport]:
+) -> Generator[GameReport]:
     """The reports in the order of the games, begun only a few ahead of the one that is waited for."""
     left = iter(sources)
     begun: deque[Future[GameReport]] = deque()

@@ -6,6 +6,7 @@ grown beyond the limit is ended when its session closes, and another is started 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -17,7 +18,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from envs.alfworld.engine import GameSource
 from envs.alfworld.pddl import Fact
@@ -36,24 +37,36 @@ _CHUNK_BYTES = 1 << 16
 
 
 class _Worker:
-    """One worker process and its two pipes. Neither a write nor a read waits longer than the timeout."""
+    """One worker process and its two pipes. Neither a write nor a read waits longer than the timeout.
+
+    ``stop`` may be called while another thread waits for an answer: that one gets its BackendUnavailable at once.
+    """
 
     def __init__(self, command: Sequence[str], timeout_s: float) -> None:
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
         self._timeout_s = timeout_s
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
-        self._process = subprocess.Popen(
-            list(command),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=os.environ | {"PYTHONPATH": path},
-            bufsize=0,
-        )
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                os.set_blocking(pipe.fileno(), False)
+        # TextWorld copies its planner's library (34 MB) to a temporary folder; nothing of it may outlive the worker.
+        self._folder = tempfile.TemporaryDirectory(prefix="envloop-textworld-", ignore_cleanup_errors=True)
+        try:
+            self._process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env=os.environ | {"PYTHONPATH": path, "TMPDIR": self._folder.name},
+                bufsize=0,
+            )
+        except OSError as error:
+            self._clean_up()
+            msg = f"no TextWorld worker can be started: {error}"
+            raise BackendUnavailable(msg) from error
+        if self._process.stdin is None or self._process.stdout is None:
+            raise AssertionError
+        self._requests, self._answers = self._process.stdin, self._process.stdout
+        os.set_blocking(self._requests.fileno(), False)
+        os.set_blocking(self._answers.fileno(), False)
         self.memory_bytes = 0
         try:
             self._receive()  # it says that it is ready
@@ -67,57 +80,60 @@ class _Worker:
 
     def request(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Send a request and wait for its answer. Raises BackendUnavailable where the worker died or is silent."""
-        pipe = self._process.stdin
-        if pipe is None or pipe.closed:
-            raise self._gone("has been stopped")
         unsent = memoryview(json.dumps(message).encode() + b"\n")
         deadline = time.monotonic() + self._timeout_s
         while unsent:
-            self._wait_for(pipe.fileno(), selectors.EVENT_WRITE, deadline)
+            self._wait_for(self._requests, selectors.EVENT_WRITE, deadline)
             try:
-                unsent = unsent[os.write(pipe.fileno(), unsent[:_CHUNK_BYTES]) :]
-            except BlockingIOError:  # less room than was promised: wait again
-                continue
+                unsent = unsent[self._requests.write(unsent[:_CHUNK_BYTES]) or 0 :]
             except OSError as error:
                 raise self._gone(f"cannot be written to ({error})") from error
+            except ValueError as error:
+                raise self._gone("has been stopped") from error
         return self._receive()
 
     def stop(self) -> None:
-        """End the process and free the pipes. Idempotent."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        """End the process and free what it used. Idempotent."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+        self._requests.close()
+        self._answers.close()
+        self._clean_up()
+
+    def _clean_up(self) -> None:
         self._log.close()
+        self._folder.cleanup()
 
     def _receive(self) -> dict[str, Any]:
-        pipe = self._process.stdout
-        if pipe is None or pipe.closed:
-            raise self._gone("has been stopped")
         line = bytearray()
         deadline = time.monotonic() + self._timeout_s
         while not line.endswith(b"\n"):  # an answer is one line, and there is no other before the next request
-            self._wait_for(pipe.fileno(), selectors.EVENT_READ, deadline)
-            chunk = os.read(pipe.fileno(), _CHUNK_BYTES)
-            if not chunk:
+            self._wait_for(self._answers, selectors.EVENT_READ, deadline)
+            try:
+                chunk = self._answers.read(_CHUNK_BYTES)
+            except ValueError as error:
+                raise self._gone("has been stopped") from error
+            if chunk == b"":
                 raise self._gone("died")
-            line += chunk
+            line += chunk or b""
         answer: dict[str, Any] = json.loads(line)
         self.memory_bytes = int(answer.get("memory", 0))
         return answer
 
-    def _wait_for(self, descriptor: int, event: int, deadline: float) -> None:
+    def _wait_for(self, pipe: IO[bytes], event: int, deadline: float) -> None:
         """Until a pipe is ready. Raises BackendUnavailable at the deadline (of ``time.monotonic``)."""
         with selectors.DefaultSelector() as selector:
-            selector.register(descriptor, event)
+            try:
+                selector.register(pipe, event)
+            except ValueError as error:  # closed
+                raise self._gone("has been stopped") from error
             if not selector.select(max(0.0, deadline - time.monotonic())):
                 raise self._gone(f"gave no answer within {self._timeout_s:g} s")
 
     def _gone(self, what: str) -> BackendUnavailable:
         hint = ""
-        if not self._log.closed:
+        with contextlib.suppress(ValueError):  # the log is closed: the worker has been stopped
             self._log.seek(0)
             lines = self._log.read().decode(errors="replace").strip().splitlines()
             hint = lines[-1][:300] if lines else ""
