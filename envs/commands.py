@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from envs.alfworld.diff_command import diff_engines_command
+from envs.alfworld.generate_command import generate_command
 from envs.errors import ConfigError
 from envs.types import Readiness, Split, Task
 
@@ -182,32 +183,31 @@ def _fetch(
     typer.echo(f"the games are in {report.data_dir}; found there by default, or set ALFWORLD_DATA to it")
 
 
-@app.command("generate")
-def _generate(  # noqa: PLR0917 - options of the command line
-    dest: Annotated[Path, typer.Argument(help="Folder to write to; give it as ALFWORLD_DATA to play the games.")],
-    count: Annotated[int, typer.Option(min=1, help="How many games.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first game; the next has the next.")] = 0,
-    type: Annotated[str | None, typer.Option(help="Only this task type.")] = None,
-    difficulty: Annotated[str, typer.Option(help="normal or easy.")] = "normal",
-    split: Annotated[str, typer.Option(help="Name of the split's folder.")] = "train",
+@app.command("index")
+def _index(
+    env: Annotated[str, typer.Argument(help="alfworld.")] = "alfworld",
+    data_dir: _Data = None,
+    as_json: _Json = False,
 ) -> None:
-    """Write generated ALFWorld games as files in the official layout. The same arguments write the same bytes."""
-    from envs.alfworld.export import write_generated_games
+    """Read the official games that are new or have changed into the index, and say what is here and what is missing."""
+    from envs.alfworld.index_command import index_games
 
+    if env != "alfworld":
+        raise ConfigError(f"there is nothing to index for {env!r}", hint="known: alfworld")
     with _progress() as bar:
-        task = bar.add_task("games", total=count)
-        written = write_generated_games(
-            dest,
-            count,
-            first_seed=seed,
-            type=type,
-            difficulty=difficulty,
-            split=split,
-            progress=lambda done, _: bar.update(task, completed=done),
-        )
-    typer.echo(f"{len(written)} games are in {dest}; set ALFWORLD_DATA to it to play them")
+        tasks: dict[str, Any] = {}
+
+        def show(split: str, read: int, total: int) -> None:
+            if split not in tasks:
+                tasks[split] = bar.add_task(f"index {split}", total=total)
+            bar.update(tasks[split], completed=read)
+
+        lines = index_games(data_dir, progress=show, as_json=as_json)
+    for line in lines:
+        typer.echo(line)
 
 
+app.command("generate")(generate_command)
 app.command("diff-engines")(diff_engines_command)
 
 

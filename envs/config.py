@@ -56,6 +56,14 @@ class AlfworldSettings(BaseModel):
         description="textworld and both (which plays both and ends an episode where they differ) need the extra "
         "'alfworld'.",
     )
+    dialect: Literal["0.2", "0.4"] | None = Field(
+        default=None,
+        description="Retell every game in this dialect, also one of an unknown grammar; unset: as its file tells it.",
+    )
+    index_dir: Path | None = Field(
+        default=None,
+        description="Folder of the games' index; unset: alfworld in ENVLOOP_CACHE_DIR, or in the user's cache folder.",
+    )
 
 
 class DbBenchSettings(BaseModel):

@@ -18,7 +18,8 @@ from typing import Literal
 
 import httpx
 
-from envs.alfworld.tasks import OFFICIAL_SPLITS, Tasks, default_data_dir
+from envs.alfworld.lists import OFFICIAL_SPLITS
+from envs.alfworld.tasks import Tasks, default_data_dir
 from envs.errors import TaskDataError, TransportError
 from envs.registry import ALFWORLD
 
@@ -54,10 +55,12 @@ ARCHIVES = (
 
 @dataclass(frozen=True, slots=True)
 class FetchProgress:
-    """How far an archive is: bytes while downloading, files while extracting. ``total`` is None where unknown."""
+    """How far an archive is: bytes while downloading, files while extracting; ``total`` is None where unknown. Then how
+    far the index is: games of the split that ``archive`` names.
+    """
 
     archive: str
-    phase: Literal["download", "extract"]
+    phase: Literal["download", "extract", "index"]
     done: int
     total: int | None
 
@@ -78,13 +81,15 @@ class FetchedArchive:
 class FetchReport:
     """Where the games are (give it as ``ALFWORLD_DATA``), what was fetched, how many games of each split can be played.
 
-    ``resumed_bytes`` were there already from an earlier, broken download.
+    ``index`` is the file that lists them, None where it could not be written. ``resumed_bytes`` were there already from
+    an earlier, broken download.
     """
 
     data_dir: Path
     manifest: Path
     archives: tuple[FetchedArchive, ...]
     num_games: dict[str, int]
+    index: Path | None
     resumed_bytes: int
 
 
@@ -96,8 +101,9 @@ def fetch_alfworld(
     client: httpx.Client | None = None,
     attempts: int = 5,
     pause_s: float = 2.0,
+    index_dir: str | Path | None = None,
 ) -> FetchReport:
-    """Download and unpack the official games into ``dest`` (default: ``default_data_dir()``).
+    """Download and unpack the official games into ``dest`` (default: ``default_data_dir()``), and index them.
 
     What an earlier call has finished is not fetched again. ``attempts`` tries for each archive, ``pause_s`` apart, each
     resuming the last. Raises TransportError (run it again to resume) and TaskDataError (an archive is broken or holds
@@ -130,12 +136,17 @@ def fetch_alfworld(
         if own:
             client.close()
     shutil.rmtree(downloads)
-    tasks = Tasks(ALFWORLD.name, ALFWORLD.task_types, root)
-    num_games = {split.name: split.size for split in tasks.splits() if split.name in OFFICIAL_SPLITS and split.size}
+    tasks = Tasks(ALFWORLD.name, ALFWORLD.task_types, root, index_dir=index_dir)
+    try:
+        files = tasks.build_index(lambda split, read, total: report(FetchProgress(split, "index", read, total)))
+        index = tasks.index_path
+    finally:
+        tasks.close()
+    num_games = {found.split: found.num_games for found in files if found.split in OFFICIAL_SPLITS and found.num_games}
     if not num_games:
         msg = f"{root}: the archives were unpacked, but hold no game that can be played"
         raise TaskDataError(msg, hint=f"delete {manifest} and fetch again, or report this with the manifest")
-    return FetchReport(root, manifest, tuple(done[archive.name] for archive in archives), num_games, resumed)
+    return FetchReport(root, manifest, tuple(done[archive.name] for archive in archives), num_games, index, resumed)
 
 
 def _download(

@@ -2,7 +2,8 @@
 
 Official files keep alfworld's layout: ``json_2.1.1/<split>/<task>/<trial>/game.tw-pddl`` beside ``traj_data.json``.
 The filters are those of alfworld's own loader (``alfred_tw_env.py``): no movable receptacles, no slices, only games
-known as solvable. A task's id says all that is needed to find or rebuild its game:
+known as solvable. AgentBench's lists are played as they are, as AgentBench does. What a listing needs is in the index
+(``envs.alfworld.index``). A task's id says all that is needed to find or rebuild its game:
 
     valid_unseen/<task>/<trial>          an official file
     agentbench_dev/<task>/<trial>        the same file, in AgentBench's list
@@ -12,29 +13,29 @@ known as solvable. A task's id says all that is needed to find or rebuild its ga
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import platformdirs
 
+from envs.alfworld.difficulty import TaskMeasure, measure_generated
 from envs.alfworld.engine import GameSource
-from envs.alfworld.game import GameData, read_game_file
 from envs.alfworld.generator import GENERATOR_VERSION, GeneratedGame, Rooms, generate
+from envs.alfworld.index import GameEntry
 from envs.alfworld.keep import Keep
-from envs.errors import ConfigError, TaskDataError, UnknownSplit, UnknownTask, UnknownTaskType
+from envs.alfworld.listing import Listing, SplitFiles, list_games
+from envs.alfworld.lists import AGENTBENCH_LISTS, OFFICIAL_SPLITS
+from envs.alfworld.official import OfficialGames, Progress, retold
+from envs.errors import ConfigError, InvalidOption, TaskDataError, UnknownSplit, UnknownTask, UnknownTaskType
 from envs.types import Split, SplitRole, Task, TaskPage
 
 __all__ = [
-    "AGENTBENCH_DEV",
     "DATA_DIR_VARIABLE",
+    "DIALECTS",
     "GENERATED_SPLITS",
-    "OFFICIAL_SPLITS",
     "GeneratedSplit",
     "Tasks",
     "default_data_dir",
@@ -42,18 +43,13 @@ __all__ = [
 ]
 
 DATA_DIR_VARIABLE = "ALFWORLD_DATA"
-OFFICIAL_SPLITS = {
-    "train": SplitRole.TRAIN,
-    "valid_seen": SplitRole.EVALUATION,
-    "valid_unseen": SplitRole.EVALUATION,
-}
-AGENTBENCH_DEV = "agentbench_dev"
+# What games can be retold in.
+DIALECTS = ("0.2", "0.4")
 # The first seed of held-out games. Seeds below it are for training; a listing never leaves its own range.
 _FIRST_EVAL_SEED = 1 << 31
-_GAME_FILE, _TRAJ_FILE = "game.tw-pddl", "traj_data.json"
-_SOLVABLE = re.compile(rb'(?<!\\)"solvable"\s*:\s*(true|false|null)')
-_TAIL_BYTES = 4096
 _GENERATED_CACHE = 512
+# How often a listing is begun again because files changed under it.
+_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +82,6 @@ GENERATED_SPLITS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """An official game: its id behind the split's name, task type and file."""
-
-    name: str
-    type: str
-    path: Path
-
-
 def default_data_dir() -> Path:
     """Where the official games are fetched to, unless another place is named: the user's data folder."""
     return Path(platformdirs.user_data_dir("envloop")) / "alfworld"
@@ -118,27 +105,44 @@ def find_data_dir(data_dir: str | Path | None) -> Path | None:
 
 
 class Tasks:
-    """Every task of ALFWorld that can be played here. Thread-safe. Listing reads no game beyond its page."""
+    """Every task of ALFWorld that can be played here. Thread-safe. A listing reads no game that the index has.
 
-    def __init__(self, env: str, types: Sequence[str], data_dir: str | Path | None = None) -> None:
+    ``dialect`` retells every game in 0.2 or 0.4; a task's content hash then says so. With ``keep_refused``, games that
+    the native engine refuses are listed as well, for an engine that may take them.
+    """
+
+    def __init__(
+        self,
+        env: str,
+        types: Sequence[str],
+        data_dir: str | Path | None = None,
+        *,
+        index_dir: str | Path | None = None,
+        dialect: str | None = None,
+        keep_refused: bool = False,
+    ) -> None:
         self.data_dir = find_data_dir(data_dir)
         self._env = env
         self._types = tuple(types)
-        self._lock = threading.Lock()
-        self._entries: dict[str, dict[str, _Entry]] = {}
-        self._hashes: dict[tuple[str, int, int], str] = {}
-        self._generated: Keep[tuple[str, str, int], GeneratedGame] = Keep(_GENERATED_CACHE)
+        self._dialect = dialect
+        self._keep_refused = keep_refused
+        self._files: OfficialGames | None = None
+        if self.data_dir is not None:
+            self._files = OfficialGames(self.data_dir, types, index_dir=index_dir, dialect=dialect)
+        self._listings: dict[str, Listing] = {}
+        self._generated: Keep[tuple[str, str, int], tuple[GeneratedGame, TaskMeasure]] = Keep(_GENERATED_CACHE)
 
     def splits(self) -> tuple[Split, ...]:
         """The splits, official ones first."""
         found = []
-        for name, role in OFFICIAL_SPLITS.items():
-            if entries := self._official(name):
-                found.append(Split(self._env, name, role, len(entries), f"ALFWorld's official {name} games"))
-        if entries := self._official(AGENTBENCH_DEV):
-            total = len(_agentbench_paths())
-            note = f"AgentBench's dev list ({len(entries)} of its {total} games are here)"
-            found.append(Split(self._env, AGENTBENCH_DEV, SplitRole.EVALUATION, len(entries), note))
+        for name, official in OFFICIAL_SPLITS.items():
+            if (listing := self._listing(name, look=True)) and listing.games():
+                note = listing.files.official_note()
+                found.append(Split(self._env, name, official.role, len(listing.games()), note))
+        for name, listed in AGENTBENCH_LISTS.items():
+            if (listing := self._listing(name)) and (size := len(listing.games())):
+                note = f"AgentBench's {listed.title} ({listing.files.list_note()})"
+                found.append(Split(self._env, name, listed.role, size, note))
         found += [
             Split(self._env, split.name, split.role, None, split.description) for split in GENERATED_SPLITS.values()
         ]
@@ -150,16 +154,38 @@ class Tasks:
         if split in GENERATED_SPLITS:
             numbers = range(offset, min(offset + limit, _FIRST_EVAL_SEED))
             return TaskPage(tuple(self._generated_task(split, type, number) for number in numbers), offset, None)
-        entries = self._entries_of(split, type)
-        tasks = tuple(self._official_task(split, entry) for entry in entries[offset : offset + limit])
-        return TaskPage(tasks, offset, len(entries))
+        for attempt in range(_TRIES):
+            games = self._known(split, look=attempt == 0 and offset == 0).games(type)
+            shown = games[offset : offset + limit]
+            if all(self._is_fresh(game) for game in shown):
+                return TaskPage(tuple(self._official_task(split, game) for game in shown), offset, len(games))
+        raise self._restless(split)
+
+    def by_difficulty(
+        self, split: str, *, type: str | None = None, plan_length: tuple[int, int] | None = None
+    ) -> tuple[Task, ...]:
+        """A split's tasks from easy to hard (plan length, then receptacles to search, then id), those alone whose plan
+        is between the two lengths if these are given.
+
+        Raises UnknownSplit, UnknownTaskType, InvalidOption (an endless split).
+        """
+        if split in GENERATED_SPLITS:
+            msg = f"{split} is endless and cannot be put in order"
+            raise InvalidOption(msg, hint="order a page of it by the tasks' metadata, or take an official split")
+        low, high = plan_length or (0, 1 << 30)
+        keyed = [
+            (task.metadata["plan_length"], task.metadata["receptacles_to_search"] or 0, task.id, task)
+            for task in self.page(split, type=type, limit=1 << 30).tasks
+            if task.metadata["plan_length"] is not None
+        ]
+        return tuple(task for length, *_, task in sorted(keyed, key=lambda key: key[:3]) if low <= length <= high)
 
     def task(self, task_id: str) -> Task:
-        """The task with this id. Raises UnknownTask."""
+        """The task with this id. Raises UnknownTask; TaskDataError for a game that is there, but broken."""
         split, _, name = task_id.partition("/")
         if split in GENERATED_SPLITS:
             return self._generated_task(split, *self._read_generated_name(task_id, name))
-        return self._official_task(split, self._entry(task_id))
+        return self._official_task(split, self._game(task_id))
 
     def sample(self, split: str, seed: int, *, type: str | None = None) -> Task:
         """A task drawn by seed. Raises UnknownSplit, UnknownTaskType."""
@@ -167,41 +193,76 @@ class Tasks:
         draw = int.from_bytes(hashlib.sha256(f"{split}/{type or ''}/{seed}".encode()).digest()[:8])
         if split in GENERATED_SPLITS:
             return self._generated_task(split, type, draw % _FIRST_EVAL_SEED)
-        entries = self._entries_of(split, type)
-        if not entries:
-            msg = f"the split {split!r} has no task of type {type!r} here"
-            raise UnknownTaskType(msg)
-        return self._official_task(split, entries[draw % len(entries)])
+        for _ in range(_TRIES):
+            games = self._known(split).games(type)
+            if not games:
+                msg = f"the split {split!r} has no task of type {type!r} here"
+                raise UnknownTaskType(msg)
+            game = games[draw % len(games)]
+            if self._is_fresh(game):
+                return self._official_task(split, game)
+        raise self._restless(split)
 
     def source(self, task: Task) -> GameSource:
         """The game of a task. Raises UnknownTask, TaskDataError."""
         split, _, name = task.id.partition("/")
         if split in GENERATED_SPLITS:
-            game = self._generate(split, *self._read_generated_name(task.id, name))
-            return GameSource(game.content_hash, task.id, lambda: game.data)
-        path = self._entry(task.id).path
-        content_hash = self._hash_file(path)
-        return GameSource(content_hash, str(path), lambda: _load(path, content_hash))
+            made, _ = self._generate(split, *self._read_generated_name(task.id, name))
+            return GameSource(self._told(made.content_hash), task.id, lambda: retold(made.data, self._dialect))
+        game = self._game(task.id)
+        files = self._official
+        return GameSource(
+            self._told(game.content_hash),
+            str(files.path(game)),
+            lambda: files.load(game),
+            None if game.refused else lambda: files.load_packed(game),
+        )
+
+    def build_index(self, progress: Progress | None = None) -> tuple[SplitFiles, ...]:
+        """Read every game that is new or has changed; what each split and each list holds here.
+
+        Raises ConfigError where there is no data folder.
+        """
+        if self._files is None:
+            msg = "there are no official games to index"
+            raise ConfigError(msg, hint=f"run `envloop env fetch alfworld`, or set {DATA_DIR_VARIABLE}")
+        for name in OFFICIAL_SPLITS:
+            self._files.games(name, rescan=True, progress=progress)
+        listings = [self._listing(name) for name in (*OFFICIAL_SPLITS, *AGENTBENCH_LISTS)]
+        return tuple(listing.files for listing in listings if listing is not None)
+
+    @property
+    def index_path(self) -> Path | None:
+        """The index's file; None without official games, or where it is kept in memory."""
+        return None if self._files is None or self._files.index.in_memory else self._files.index.path
+
+    def close(self) -> None:
+        """Close the index. Idempotent."""
+        if self._files is not None:
+            self._files.close()
 
     # Generated games
 
     def _generated_task(self, split: str, type: str | None, number: int) -> Task:
         """Without a type, the types take turns: number n is of type n modulo 6."""
         chosen = type or self._types[number % len(self._types)]
-        game = self._generate(split, chosen, number)
+        game, measured = self._generate(split, chosen, number)
         metadata = {
             "difficulty": GENERATED_SPLITS[split].difficulty,
             "floor_plan": game.floor_plan,
             "generator_version": GENERATOR_VERSION,
+            **measured._asdict(),
         }
-        return Task(self._env, f"{split}/{chosen}/{number}", split, chosen, game.content_hash, metadata)
+        return Task(self._env, f"{split}/{chosen}/{number}", split, chosen, self._told(game.content_hash), metadata)
 
-    def _generate(self, split: str, type: str, number: int) -> GeneratedGame:
+    def _generate(self, split: str, type: str, number: int) -> tuple[GeneratedGame, TaskMeasure]:
         made = GENERATED_SPLITS[split]
-        return self._generated.get(
-            (split, type, number),
-            lambda: generate(made.seed(number), type=type, difficulty=made.difficulty, rooms=made.rooms),
-        )
+
+        def make() -> tuple[GeneratedGame, TaskMeasure]:
+            game = generate(made.seed(number), type=type, difficulty=made.difficulty, rooms=made.rooms)
+            return game, measure_generated(game)
+
+        return self._generated.get((split, type, number), make)
 
     def _read_generated_name(self, task_id: str, name: str) -> tuple[str, int]:
         kind, _, digits = name.partition("/")
@@ -213,99 +274,76 @@ class Tasks:
 
     # Official games
 
-    def _official_task(self, split: str, entry: _Entry) -> Task:
-        return Task(self._env, f"{split}/{entry.name}", split, entry.type, self._hash_file(entry.path))
+    @property
+    def _official(self) -> OfficialGames:
+        assert self._files is not None
+        return self._files
 
-    def _hash_file(self, path: Path) -> str:
-        """SHA-256 (hex) of a file, remembered as long as its size and time of change stay."""
-        try:
-            stat = path.stat()
-            key = (str(path), stat.st_size, stat.st_mtime_ns)
-            found = self._hashes.get(key)
-            if found is None:
-                found = self._hashes[key] = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            msg = f"{path}: cannot be read: {error}"
-            raise TaskDataError(msg) from error
-        return found
+    def _official_task(self, split: str, game: GameEntry) -> Task:
+        metadata = {"plan_length": game.plan_length, "receptacles_to_search": game.receptacles_to_search}
+        return Task(self._env, f"{split}/{game.name}", split, game.type, self._told(game.content_hash), metadata)
 
-    def _entries_of(self, split: str, type: str | None) -> tuple[_Entry, ...]:
-        entries = self._official(split)
-        if not entries:
+    def _told(self, content_hash: str) -> str:
+        """The content hash of a game as it is told here."""
+        if self._dialect is None:
+            return content_hash
+        return hashlib.sha256(f"{self._dialect}\n{content_hash}".encode()).hexdigest()
+
+    def _is_fresh(self, game: GameEntry) -> bool:
+        """Whether the game's file still says the same."""
+        found = self._official.fresh(game)
+        return found is game or (found is not None and found._replace(mtime_ns=game.mtime_ns) == game)
+
+    def _known(self, split: str, *, look: bool = False) -> Listing:
+        listing = self._listing(split, look=look)
+        if listing is None or not listing.games():
             hint = f"set {DATA_DIR_VARIABLE} or run `envloop env fetch alfworld` for the official games"
             msg = f"alfworld has no split {split!r:.80} here"
             raise UnknownSplit(msg, hint=f"known: {', '.join(found.name for found in self.splits())}; {hint}")
-        return tuple(entry for entry in entries.values() if type in (None, entry.type))
+        return listing
 
-    def _entry(self, task_id: str) -> _Entry:
+    def _game(self, task_id: str) -> GameEntry:
         split, _, name = task_id.partition("/")
-        entry = self._official(split).get(name)
-        if entry is not None:
-            return entry
-        msg = f"alfworld has no task {task_id!r:.200} here"
-        raise UnknownTask(msg, hint=f"official games need the data folder ({DATA_DIR_VARIABLE})")
+        for attempt in range(_TRIES):
+            listing = self._listing(split, look=attempt > 0)
+            if listing is None:
+                break
+            row = listing.rows.get(name)
+            if row is not None and not self._is_fresh(row):
+                continue
+            if name in listing.by_name:
+                return listing.by_name[name]
+            if attempt:
+                raise self._why_not(task_id, row)
+        raise self._why_not(task_id, None)
 
-    def _official(self, split: str) -> Mapping[str, _Entry]:
-        """A split's games by name, found once; empty where it is not here."""
-        if self.data_dir is None:
-            return {}
-        with self._lock:
-            if split not in self._entries:
-                self._entries[split] = {entry.name: entry for entry in self._find(split, self.data_dir)}
-            return self._entries[split]
+    def _why_not(self, task_id: str, row: GameEntry | None) -> TaskDataError | UnknownTask:
+        """The error for an id that is in no listing; ``row`` is its file's, if there is one."""
+        if row is not None and row.size < 0:
+            return TaskDataError(f"{self._official.path(row)}: cannot be read: {row.skipped}")
+        if row is not None and row.refused:
+            return TaskDataError(row.refused, hint="engine='textworld' may load what the native engine refuses")
+        why = f": alfworld's own loader leaves it out ({row.skipped})" if row is not None and row.skipped else " here"
+        hint = f"official games need the data folder ({DATA_DIR_VARIABLE})"
+        return UnknownTask(f"alfworld has no task {task_id!r:.200}{why}", hint=hint)
 
-    def _find(self, split: str, data_dir: Path) -> Iterator[_Entry]:
-        if split == AGENTBENCH_DEV:
-            names = [path.split("/")[2:4] for path in _agentbench_paths()]
-            candidates = [data_dir / "valid_unseen" / task / trial for task, trial in names]
-        elif split in OFFICIAL_SPLITS:
-            candidates = sorted((data_dir / split).glob("*/*"))
-        else:
-            return
-        for trial in candidates:
-            name = f"{trial.parent.name}/{trial.name}"
-            kind = trial.parent.name.partition("-")[0]
-            if kind in self._types and "movable" not in name and "Sliced" not in name and _is_playable(trial):
-                yield _Entry(name, kind, trial / _GAME_FILE)
+    def _restless(self, split: str) -> TaskDataError:
+        msg = f"{self.data_dir}: the files of {split} keep changing while they are listed"
+        return TaskDataError(msg, hint="wait until they are complete and try again")
+
+    def _listing(self, split: str, *, look: bool = False) -> Listing | None:
+        """A split's games; made again only after a change of its rows. None for a name that is no official split."""
+        if self._files is None or (split not in OFFICIAL_SPLITS and split not in AGENTBENCH_LISTS):
+            return None
+        listed = AGENTBENCH_LISTS.get(split)
+        rows = self._files.games(listed.base if listed else split, look=look)
+        found = self._listings.get(split)
+        if found is None or found.rows is not rows:
+            names = [game.name for game in listed.games()] if listed else None
+            found = self._listings[split] = list_games(split, rows, names, keep_refused=self._keep_refused)
+        return found
 
     def _check_type(self, type: str | None) -> None:
         if type is not None and type not in self._types:
             msg = f"alfworld has no task type {type!r:.80}"
             raise UnknownTaskType(msg, hint=f"known: {', '.join(self._types)}")
-
-
-def _is_playable(trial: Path) -> bool:
-    """Whether alfworld's loader would take this folder: both files are there and the game is known as solvable.
-
-    ``solvable`` stands behind the long texts in every known game file, so its end is read, and the whole only in need.
-    """
-    path = trial / _GAME_FILE
-    if not path.is_file() or not (trial / _TRAJ_FILE).is_file():
-        return False
-    readers: tuple[Callable[[], bytes], ...] = (lambda: _tail(path), path.read_bytes)
-    for read in readers:
-        if found := _SOLVABLE.findall(read()):
-            return bool(found[-1] == b"true")
-    return False
-
-
-def _load(path: Path, content_hash: str) -> GameData:
-    """The game's JSON, provided the file is still the one that was hashed."""
-    data, found = read_game_file(path)
-    if found != content_hash:
-        msg = f"{path}: the file changed while it was being opened"
-        raise TaskDataError(msg, hint="try again")
-    return data
-
-
-def _tail(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        return file.read()
-
-
-def _agentbench_paths() -> list[str]:
-    """AgentBench's dev list: paths ``json_2.1.1/valid_unseen/<task>/<trial>/game.tw-pddl`` in its own order."""
-    text = resources.files("envs.alfworld").joinpath("agentbench_dev.json").read_text(encoding="utf-8")
-    lists: dict[str, list[str]] = json.loads(text)
-    return [path for paths in lists.values() for path in paths]

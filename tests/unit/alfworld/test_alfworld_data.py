@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import re
+from collections import Counter
 from importlib import resources
+from pathlib import Path
+
+import pytest
 
 from envs.alfworld.dialect import identify_dialect
 from envs.alfworld.households import HELD_OUT_FLOOR_PLANS, load_households
+from envs.alfworld.lists import AGENTBENCH_LISTS, OFFICIAL_SPLITS, official_names
 from envs.registry import ALFWORLD
+from envs.types import SplitRole
 
 PACKAGE = resources.files("envs.alfworld")
 
@@ -32,17 +38,55 @@ def test_licences_go_with_the_data() -> None:
     assert "MIT License" in mit
     assert "Copyright (c) 2020 Mohit Shridhar and others" in mit
     assert "Permission is hereby granted" in mit
-    apache = PACKAGE.joinpath("agentbench_dev.NOTICE").read_text(encoding="utf-8")
+    assert PACKAGE.joinpath("valid_unseen.NOTICE").read_text(encoding="utf-8").endswith(mit[mit.index("MIT License") :])
+    apache = PACKAGE.joinpath("agentbench.NOTICE").read_text(encoding="utf-8")
     assert "Apache License, Version 2.0" in apache
-    assert "AgentBench" in apache
+    assert all(found.file in apache for found in AGENTBENCH_LISTS.values())
 
 
-def test_agentbench_dev_has_twenty_games_of_six_types() -> None:
-    lists = json.loads(PACKAGE.joinpath("agentbench_dev.json").read_text(encoding="utf-8"))
-    paths = [path for found in lists.values() for path in found]
-    assert len(lists) == 6
-    assert len(set(paths)) == len(paths) == 20
-    for path in paths:
-        root, split, task, _, name = path.split("/")
-        assert (root, split, name) == ("json_2.1.1", "valid_unseen", "game.tw-pddl")
-        assert task.partition("-")[0] in ALFWORLD.task_types
+def test_the_official_list_of_valid_unseen_is_complete() -> None:
+    names = official_names("valid_unseen")
+    assert len(set(names)) == len(names) == OFFICIAL_SPLITS["valid_unseen"].size == 134
+    assert list(names) == sorted(names)
+    assert Counter(name.partition("-")[0] for name in names).keys() == set(ALFWORLD.task_types)
+    assert {int(name.partition("/")[0].rpartition("-")[2]) for name in names} == HELD_OUT_FLOOR_PLANS
+    assert official_names("train") == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "by_type", "also_in_dev"),
+    [
+        ("agentbench_dev", 20, (4, 4, 3, 3, 3, 3), 20),
+        ("agentbench_standard", 50, (9, 9, 8, 8, 8, 8), 0),
+        ("agentbench_new_std", 109, (9, 5, 27, 29, 18, 21), 12),
+    ],
+)
+def test_agentbench_lists_are_the_published_ones(
+    name: str, size: int, by_type: tuple[int, ...], also_in_dev: int
+) -> None:
+    """The sizes and overlaps are those of AgentBench's repository; its sections keep their order."""
+    games = AGENTBENCH_LISTS[name].games()
+    assert len({game.name for game in games}) == len(games) == size
+    assert tuple(Counter(game.type for game in games).values()) == by_type
+    assert AGENTBENCH_LISTS[name].role is SplitRole.EVALUATION
+    for game in games:
+        assert game.split == AGENTBENCH_LISTS[name].base == "valid_unseen"
+        assert game.type == game.name.partition("-")[0]
+        assert re.fullmatch(r"trial_T2019\d{4}_\d{6}_\d{6}", game.name.partition("/")[2])
+    dev = {game.name for game in AGENTBENCH_LISTS["agentbench_dev"].games()}
+    assert len(dev & {game.name for game in games}) == also_in_dev
+
+
+def test_agentbench_plays_games_that_alfworld_leaves_out() -> None:
+    official = set(official_names("valid_unseen"))
+    outside = {name: {g.name for g in found.games()} - official for name, found in AGENTBENCH_LISTS.items()}
+    assert {name: len(games) for name, games in outside.items()} == {
+        "agentbench_dev": 0,
+        "agentbench_standard": 0,
+        "agentbench_new_std": 16,
+    }
+
+
+def test_the_shared_list_is_the_one_in_the_package(shared_dir: Path) -> None:
+    shared = shared_dir / "data" / "alfworld" / "valid_unseen.txt"
+    assert PACKAGE.joinpath("valid_unseen.txt").read_bytes() == shared.read_bytes()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -91,16 +92,41 @@ def test_pages_are_stable_and_complete(data_dir: Path) -> None:
     assert of_type.total == len(of_type.tasks) == sum(f"/{kind}-" in name for name in ids)
 
 
-def test_listing_parses_no_game(tmp_path: Path, data_dir: Path) -> None:
-    """Broken PDDL is found when the game is opened, not when it is listed."""
+def test_a_broken_game_is_left_out_and_its_reason_told(tmp_path: Path, data_dir: Path) -> None:
     shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
     path = next((tmp_path / "json_2.1.1" / "train").glob("*/*/game.tw-pddl"))
     game = json.loads(path.read_text())
     path.write_text(json.dumps(game | {"pddl_problem": "(define"}))
-    assert make(tmp_path).page("train").total == 12
+    tasks = make(tmp_path)
+    assert tasks.page("train").total == 11
+    (split,) = [split for split in tasks.splits() if split.name == "train"]
+    assert "1 refused, see `envloop env index`" in split.description
+    name = f"{path.parent.parent.name}/{path.parent.name}"
+    with pytest.raises(TaskDataError, match=re.escape(str(path))):
+        tasks.task(f"train/{name}")
+    (files,) = [files for files in tasks.build_index() if files.split == "train"]
+    assert str(path) in files.refused[name]
+    other = Tasks("alfworld", TYPES, tmp_path, keep_refused=True)  # for an engine that may take it
+    assert other.page("train").total == 12
+    assert other.source(other.task(f"train/{name}")).load_packed is None
+    path.write_bytes(b"{")
+    with pytest.raises(TaskDataError, match="cannot be read as a game"):
+        tasks.task(f"train/{name}")
 
 
-@pytest.mark.parametrize("how", ["movable", "sliced", "unsolvable", "unknown", "no key", "no trajectory", "other type"])
+REASONS = {
+    "movable": "a movable receptacle",
+    "sliced": "a sliced object",
+    "unsolvable": "known as unsolvable",
+    "unknown": "not known as solvable",
+    "no key": "not known as solvable",
+    "no trajectory": "no traj_data.json",
+    "no game": "no game.tw-pddl",
+    "other type": "another task type",
+}
+
+
+@pytest.mark.parametrize("how", REASONS)
 def test_what_alfworlds_loader_skips_is_skipped(tmp_path: Path, data_dir: Path, how: str) -> None:
     shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
     trial = next((tmp_path / "json_2.1.1" / "train").glob("*/*"))
@@ -113,14 +139,23 @@ def test_what_alfworlds_loader_skips_is_skipped(tmp_path: Path, data_dir: Path, 
         trial.parent.rename(trial.parent.with_name("juggle-Apple-None-Fridge-3"))
     elif how == "no trajectory":
         (trial / "traj_data.json").unlink()
+    elif how == "no game":
+        (trial / "game.tw-pddl").unlink()
     elif how == "no key":
         (trial / "game.tw-pddl").write_text(json.dumps({key: game[key] for key in game if key != "solvable"}))
     else:
         game["solvable"] = {"unsolvable": False, "unknown": None}[how]
         (trial / "game.tw-pddl").write_text(json.dumps(game))
-    kept = make(tmp_path).page("train").total
+    tasks = make(tmp_path)
+    kept = tasks.page("train").total
     assert kept is not None
     assert kept < 12
+    left_out = next(files for files in tasks.build_index() if files.split == "train").skipped
+    assert left_out == {REASONS[how]: 12 - kept}
+    if how in ("movable", "unsolvable"):
+        name = next(row.name for row in tasks._official.games("train").values() if row.skipped)
+        with pytest.raises(UnknownTask, match=f"leaves it out \\({REASONS[how]}\\)"):
+            tasks.task(f"train/{name}")
 
 
 def test_solvable_is_found_wherever_it_stands(tmp_path: Path, data_dir: Path) -> None:
@@ -219,6 +254,8 @@ def test_the_shared_official_games_are_found(shared_dir: Path) -> None:
         "train": 54,
         "valid_unseen": 39,
         "agentbench_dev": 5,
+        "agentbench_standard": 17,
+        "agentbench_new_std": 30,
     }
     listed = (shared_dir / "data/alfworld/valid_unseen.txt").read_text().split()
     assert {task.id for task in tasks.page("valid_unseen").tasks} <= {

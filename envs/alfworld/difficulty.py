@@ -1,0 +1,45 @@
+"""How hard a task is, in two numbers that need no policy: for samplers that go from easy to hard."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from envs.alfworld.expert import plan, read_task_goal
+from envs.alfworld.game import Game, parse_game
+from envs.alfworld.generator import GeneratedGame
+
+__all__ = ["TaskMeasure", "measure", "measure_generated"]
+
+
+class TaskMeasure(NamedTuple):
+    """``plan_length``: commands that the expert needs from the start. ``receptacles_to_search``: places where a wanted
+    object may be, for somebody who knows nothing but the rules.
+
+    None where the goal is none of ALFWorld's six task types, or where the expert knows no way.
+    """
+
+    plan_length: int | None = None
+    receptacles_to_search: int | None = None
+
+
+def measure(game: Game) -> TaskMeasure:
+    """The measures of a game from its start."""
+    commands = plan(game.start())
+    return TaskMeasure(None if commands is None else len(commands), _receptacles_to_search(game))
+
+
+def measure_generated(game: GeneratedGame) -> TaskMeasure:
+    """The measures of a generated game, whose plan is known already."""
+    return TaskMeasure(len(game.data["walkthrough"]), _receptacles_to_search(parse_game(game.data)))
+
+
+def _receptacles_to_search(game: Game) -> int | None:
+    """How many receptacles, by the game's own ``canContain`` facts, may hold an object that the goal wants.
+
+    Those alone count that the agent can walk to, and no destination of the goal: what lies there needs no search.
+    """
+    goal = read_task_goal(game)
+    if goal is None:
+        return None
+    possible = {receptacle for thing in goal.wanted for receptacle in game.fits_in.get(thing, ())}
+    return len((possible & game.locations.keys()) - set(goal.destinations))
