@@ -67,7 +67,7 @@ class Progress:
             for line in lines:
                 if line.endswith("}"):  # the last may have been cut
                     found = json.loads(line)
-                    self.reports[found.pop("key")] = GameReport.from_json(found)
+                    self.reports[found["key"]] = GameReport.from_json(found["report"])
         self.path.write_text(self.about + "\n", encoding="utf-8")
         for key, report in self.reports.items():
             self._write(key, report)
@@ -80,7 +80,7 @@ class Progress:
     def _write(self, key: str, report: GameReport) -> None:
         if self.path is not None:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"key": key, **report.to_json()}) + "\n")
+                file.write(json.dumps({"key": key, "report": report.to_json()}) + "\n")
 
 
 def compare(section: Section, dialect: str, progress: Progress, *, jobs: int, seed: int) -> DiffReport:
