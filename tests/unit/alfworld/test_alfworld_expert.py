@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from alfworld_games import ALL_TASKS, MUG_IN_LIGHT, TWO_APPLES, kitchen
 
-from envs.alfworld.expert import plan, read_task_goal
+from envs.alfworld.expert import plan, read_task_goal, remaining
 from envs.alfworld.game import load_game, parse_game
 from envs.alfworld.generator import generate
+from envs.alfworld.search import search
 from envs.alfworld.state import State
 from envs.registry import ALFWORLD
 
@@ -85,11 +86,44 @@ def test_where_no_way_is_left_it_says_so() -> None:
     assert plan(state) is None
 
 
-def test_another_goal_is_not_guessed_at() -> None:
-    goal = "(:goal (exists (?o # object ?r # receptacle) (and (isSliced ?o) (inReceptacle ?o ?r)))))"
-    game = parse_game(kitchen(goal=goal))
+def goal_of(condition: str) -> str:
+    return f"(:goal {condition}))"
+
+
+SLICED_AND_COOL = """(exists (?o # object ?r # receptacle) (and (objectType ?o AppleType) (isSliced ?o) (isCool ?o)
+    (receptacleType ?r FridgeType) (inReceptacle ?o ?r)))"""
+EVERY_APPLE = """(forall (?o # object) (or (not (objectType ?o AppleType))
+    (exists (?r # receptacle) (and (receptacleType ?r SinkBasinType) (inReceptacle ?o ?r)))))"""
+NEVER = "(exists (?o # object) (and (objectType ?o KnifeType) (isHot ?o)))"
+
+
+@pytest.mark.parametrize("condition", [SLICED_AND_COOL, EVERY_APPLE], ids=["slices", "forall"])
+def test_a_goal_beyond_the_six_types_is_searched_for(condition: str) -> None:
+    game = parse_game(kitchen(goal=goal_of(condition)))
     assert read_task_goal(game) is None
-    assert plan(game.start()) is None
+    assert wins(game.start(), plan(game.start()))
+    # With the hands full of something else.
+    state = game.start()
+    for command in ("go to countertop 1", "take mug 1 from countertop 1", "go to sinkbasin 1"):
+        state.step(command)
+    assert wins(state, search(state))
+
+
+def test_a_search_ends_where_it_finds_nothing() -> None:
+    state = parse_game(generate(1).data | {"pddl_problem": kitchen(goal=goal_of(NEVER))["pddl_problem"]}).start()
+    assert plan(state) is None
+    far = parse_game(kitchen(goal=goal_of(EVERY_APPLE))).start()
+    assert search(far, limit=50) is None
+
+
+def test_the_rest_of_a_plan_is_one_shorter_after_each_of_its_commands() -> None:
+    state = parse_game(generate(3).data).start()
+    commands = plan(state)
+    assert commands
+    for number, command in enumerate(commands):
+        assert remaining(state) == len(commands) - number
+        state.step(command)
+    assert remaining(state) == 0
 
 
 def test_it_wins_the_shared_official_games(shared_dir: Path) -> None:
