@@ -2,7 +2,7 @@
 
 ``imply`` and ``not`` are worked into the tests, every variable has a name of its own, and what the constants decide is
 decided. The meaning is Fast Downward's, which plays the games in TextWorld: a variable of the type ``object`` stands
-for everything that is declared, and a type is also a predicate.
+for everything that is declared.
 """
 
 from __future__ import annotations
@@ -235,7 +235,8 @@ class _Reader:
         if predicate == "=":
             return ("object", "object")
         if predicate in TYPES:
-            return ("object",)
+            msg = f"its goal uses the type '{predicate}' as a predicate, which is never true in TextWorld"
+            raise GameFormatError(msg)
         if predicate not in PREDICATES:
             msg = f"its goal asks for '{predicate:.80}', which neither the domain nor the language of goals knows"
             raise GameFormatError(msg)
@@ -252,8 +253,6 @@ class _Reader:
             return None
         if predicate == "=":
             return arguments[0] == arguments[1]
-        if predicate in TYPES:
-            return predicate in ("object", types[arguments[0]])
         return None if predicate in CHANGING else tuple(arguments) in self.problem.facts.get(predicate, ())
 
 

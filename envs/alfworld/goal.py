@@ -26,7 +26,7 @@ from envs.alfworld.formula import (
     read_condition,
     tests_of,
 )
-from envs.alfworld.pddl import PREDICATES, TYPES, Fact, GameFormatError, Problem
+from envs.alfworld.pddl import PREDICATES, Fact, GameFormatError, Problem
 
 if TYPE_CHECKING:
     from envs.alfworld.state import State
@@ -107,13 +107,19 @@ class Goal:
 
         return _compile(self.formula, self._things, make_test)(self._constants.copy(), None)
 
-    def missing(self) -> Literal | None:
-        """A literal of a simple goal that no fact meets and no command changes; None where there is none."""
+    def missing(self) -> tuple[Literal, ...]:
+        """Literals of a simple goal that nothing meets and no command changes: one, or some that no one thing meets at
+        once. Empty where there are none.
+        """
         for block in self.blocks:
-            for literal in block.literals:
-                if literal[0] not in CHANGING and literal[0] != "!=" and not self._things.matching(literal):
-                    return literal
-        return None
+            fixed = [literal for literal in block.literals if literal[0] not in CHANGING and literal[0] != "!="]
+            for literal in fixed:
+                if not self._things.matching(literal):
+                    return (literal,)
+            for binding in block.bindings:
+                if not binding.candidates:
+                    return tuple(literal for literal in fixed if binding.variable in literal)
+        return ()
 
 
 def compile_goal(problem: Problem) -> Goal:
@@ -130,9 +136,7 @@ def _blocks(formula: Formula, things: _Things) -> tuple[GoalBlock, ...] | None:
         variables, conjuncts = _flatten(part)
         literals: list[Literal] = []
         for test in conjuncts:
-            if not isinstance(test, Test) or test.literal[0] in TYPES or not free_variables(test):
-                return None
-            if (test.literal[0] == "=") is test.positive:
+            if not isinstance(test, Test) or not free_variables(test) or (test.literal[0] == "=") is test.positive:
                 return None
             literals.append(test.literal if test.positive else ("!=", *test.literal[1:]))
         bindings = tuple(Binding(name, things.candidates(name, kind, conjuncts)) for name, kind in variables)
@@ -162,13 +166,21 @@ def _compile[S](formula: Formula, things: _Things, make_test: MakeTest[S]) -> Ch
             options = [_compile(part, things, make_test) for part in parts]
             return lambda bound, state: any(option(bound, state) for option in options)
         case Forall():
-            counterexample = _compile(negate(formula), things, make_test)
-            return lambda bound, state: not counterexample(bound, state)
+            counterexample = _compile(negate(formula), things, lambda test: _not(make_test(_opposite(test))))
+            return _not(counterexample)
         case Both(parts):
             return _all([_compile(part, things, make_test) for part in parts])
         case Exists():
             variables, conjuncts = _flatten(formula)
             return _search(variables, conjuncts, things, make_test)
+
+
+def _opposite(test: Test) -> Test:
+    return Test(test.literal, not test.positive)
+
+
+def _not[S](check: Check[S]) -> Check[S]:
+    return lambda bound, state: not check(bound, state)
 
 
 def _search[S](
@@ -242,9 +254,6 @@ def _test_constant(test: Test, problem: Problem) -> Check[object]:
     wanted = test.positive
     if predicate == "=":
         return lambda bound, _: (bound[first] == bound[others[0]]) is wanted
-    if predicate in TYPES:
-        types = problem.types
-        return lambda bound, _: (predicate in ("object", types[bound[first]])) is wanted
     facts = problem.facts.get(predicate, frozenset())
     if not others:
         return lambda bound, _: ((bound[first],) in facts) is wanted
@@ -257,7 +266,7 @@ def _test_state(test: Test, problem: Problem) -> Check[State]:
     if test.literal[0] not in CHANGING:
         return _test_constant(test, problem)
     check = _test_fact(test.literal, problem)
-    return check if test.positive else lambda bound, state: not check(bound, state)
+    return check if test.positive else _not(check)
 
 
 def _test_fact(literal: Literal, problem: Problem) -> Check[State]:
@@ -322,9 +331,7 @@ class _Things:
         for test in tests:
             predicate, *arguments = test.literal
             place = arguments.index(variable)
-            if predicate in TYPES:
-                allowed = set(self.of_kind(predicate))
-            elif predicate == "=":
+            if predicate == "=":
                 other = arguments[1 - place]
                 if is_variable(other):
                     continue

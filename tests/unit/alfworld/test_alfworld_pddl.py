@@ -89,7 +89,7 @@ def test_unbalanced_text_is_refused(text: str, reason: str) -> None:
         (IN_DESK, f"{IN_DESK} (atLocation a1 l2)", "exactly one location, found 2"),
         ("(atLocation a1 l1)", "", "exactly one location, found 0"),
         ("(receptacleAtLocation desk_bar_1 l1)", "", "desk_bar_1 must be at exactly one location, found 0"),
-        (IN_DESK, f"{IN_DESK} (receptacleAtLocation desk_bar_1 l2)", "desk_bar_1 must be at exactly one location, found 2"),
+        (IN_DESK, f"{IN_DESK} (receptacleAtLocation desk_bar_1 l2)", "desk_bar_1 must .* one location, found 2"),
         ("(objectType mug_bar_1 mugtype)", "", "mug_bar_1 a type"),
         ("(receptacleType desk_bar_1 DeskType)", "", "desk_bar_1 a type"),
         ("a1 - agent", "a1 a2 - agent", "declares 2"),
