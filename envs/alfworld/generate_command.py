@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -88,7 +88,7 @@ def generate_command(  # noqa: PLR0917 - options of the command line
             count,
             first_seed=seed,
             types=[name.strip() for name in types.split(",")] if types is not None else (),
-            difficulty=replace(find_difficulty(difficulty), **bounds),
+            difficulty=find_difficulty(difficulty).within(bounds),
             rooms=rooms,
             phrasing=phrasing,
             split=split,

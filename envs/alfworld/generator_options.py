@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from typing import Any
 
 from envs.errors import InvalidOption
 
@@ -71,6 +73,11 @@ class Difficulty:
         if self.copies is not None and (not self.copies or min(self.copies) < 1):
             msg = f"copies {self.copies} is no choice of numbers from 1"
             raise InvalidOption(msg)
+
+    def within(self, bounds: Mapping[str, Bounds]) -> Difficulty:
+        """The same with other bounds, by name. Raises InvalidOption."""
+        changes: dict[str, Any] = dict(bounds)
+        return replace(self, **changes)
 
     @property
     def limited(self) -> bool:
