@@ -1,7 +1,8 @@
 """``check_env``: does an environment keep the contract of ``envs.base``? For every registered one, and for your own.
 
 Checked per task: the same actions give the same episode twice; the expert's actions win; doing nothing scores 0; a bad
-shape raises InvalidAction and changes nothing; no step after the end; ``close`` twice. Per family: splits, pages and
+shape raises InvalidAction and changes nothing; no step after the end; ``close`` twice; where an environment copies
+itself or has several experts, the copies are independent and the experts known by name. Per family: splits, pages and
 ids agree, sampling is a function of the seed, a task shows no gold answer.
 """
 
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from envs.base import EnvFamily, Environment
+from envs.base import EnvFamily, Environment, Forkable, HasExperts
 from envs.errors import EnvloopError, EpisodeOver, InvalidAction, InvalidOption, UnknownSplit, UnknownTask
 from envs.types import Action, Observation, Readiness, SplitRole, StepResult, Task
 from envs.wire import dumps, task_to_json
@@ -111,7 +112,15 @@ class _Checker:
             self._run("sampling", f"{name} {split.name}", partial(self._sampling, split.name))
 
     def check_task(self, task: Task) -> None:
-        for check in (self._public, self._expert_solves, self._nothing_scores_nothing, self._bad_shapes, self._closing):
+        for check in (
+            self._public,
+            self._expert_solves,
+            self._nothing_scores_nothing,
+            self._bad_shapes,
+            self._forks,
+            self._experts,
+            self._closing,
+        ):
             self._run(check.__name__.strip("_"), task.id, partial(check, task))
 
     def _run(self, name: str, subject: str, check: Callable[[], None]) -> None:
@@ -233,6 +242,42 @@ class _Checker:
             )
         finally:
             env.close()
+
+    def _forks(self, task: Task) -> None:
+        """A copy is its original's equal, and neither notices what the other does, nor that it is closed."""
+        with self._episode(task) as (env, _):
+            begun = env.expert_action() or self.idle
+            if not isinstance(env, Forkable) or env.step(begun).done or (fork := env.fork()) is None:
+                return
+            try:
+                action = env.expert_action() or self.idle
+                result = fork.step(action)
+                clean = _essence(self._replay(task, [begun, action])[-1])
+                _require(_essence(result) == clean, "a fork does not go on as its original")
+                _require(_essence(env.step(action)) == clean, "a step of a fork changed its original")
+                env.close()
+                for _ in range(self.family.spec.max_steps):
+                    if result.done:
+                        break
+                    result = fork.step(self.idle)
+                _require(isinstance(fork, Forkable), "a fork cannot be forked")
+                if isinstance(fork, Forkable):
+                    _require_raises(EpisodeOver, fork.fork, "a fork after the end")
+            finally:
+                fork.close()
+
+    def _experts(self, task: Task) -> None:
+        with self._episode(task) as (env, _):
+            if not isinstance(env, HasExperts):
+                return
+            names = tuple(env.experts)
+            _require(len(set(names)) == len(names) > 0, f"its experts are {names}")
+            _require(env.expert_action(names[0]) == env.expert_action(), "the first expert is not the default")
+            asked = [env.expert_action(name) for name in names]
+            _require_raises(InvalidOption, lambda: env.expert_action("no_such_expert"), "an unknown expert")
+        for action in asked:
+            if action is not None:
+                self._replay(task, [action])
 
     def _bad_actions(self) -> Iterator[tuple[str, Action]]:
         yield "a tool that does not exist", replace(self.idle, name="no_such_tool")

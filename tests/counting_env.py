@@ -161,15 +161,19 @@ class CopyingEnv(CountingEnv):
     experts = ("right", "wrong")
 
     def fork(self) -> CopyingEnv | None:
+        if self._over:
+            raise EpisodeOver("counted enough")
         if self._family.made >= self._family.max_made:
             return None
-        made = CopyingEnv(self._family)
+        made = type(self)(self._family)
         self._family.made += 1
         self._family.live.add(made)
         made._count, made._target, made._steps = self._count, self._target, self._steps
         return made
 
     def expert_action(self, expert: str | None = None) -> Action | None:
+        if expert not in (None, *self.experts):
+            raise InvalidOption("no such expert", hint="right or wrong")
         return Action("count", {"number": -1}) if expert == "wrong" else super().expert_action()
 
 

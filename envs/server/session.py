@@ -23,15 +23,15 @@ _NO_OPTIONS: Mapping[str, Any] = {}
 
 @dataclass(frozen=True, slots=True)
 class SharedTask:
-    """A task with its JSON, once for all of its episodes."""
+    """A task, with that part of an episode's JSON that tells of it, once for all of its episodes."""
 
     task: Task
-    json: bytes
+    fields: bytes
 
     @classmethod
-    def of(cls, task: Task) -> SharedTask:
-        """Encode a task."""
-        return cls(task, dumps(task_to_json(task)))
+    def of(cls, task: Task, env: str) -> SharedTask:
+        """Encode a task of this environment."""
+        return cls(task, dumps({"env": env, "task": task_to_json(task)})[1:-1])
 
 
 class Session:
@@ -104,23 +104,27 @@ class Session:
     @property
     def body(self) -> bytes:
         """The episode's view as JSON."""
-        view = self.view
-        head = {"id": self.id, "env": self.spec.name}
-        changing = {
-            "seed": self.seed,
-            "options": self.options,
-            "forked_from": fork_origin_to_json(self.forked_from),
-            "status": self.status.value,
-            "steps": self.steps,
-            "observation": observation_to_json(view.observation),
-            "reward": view.reward if self.status.scored or not self.status.over else None,
-            "terminated": view.terminated,
-            "truncated": view.truncated,
-            "valid": view.valid,
-            "state_hash": view.state_hash,
-            "info": view.info,
-        }
-        return b'%s,"task":%s,%s' % (dumps(head)[:-1], self._task.json, dumps(changing)[1:])
+        view, status = self.view, self.status
+        head = b'{"id":"%s",%s,' % (self.id.encode(), self._task.fields)
+        return (
+            head
+            + dumps(
+                {
+                    "seed": self.seed,
+                    "options": self.options,
+                    "forked_from": fork_origin_to_json(self.forked_from),
+                    "status": status,
+                    "steps": self.steps,
+                    "observation": observation_to_json(view.observation),
+                    "reward": view.reward if status is EpisodeStatus.RUNNING or status.scored else None,
+                    "terminated": view.terminated,
+                    "truncated": view.truncated,
+                    "valid": view.valid,
+                    "state_hash": view.state_hash,
+                    "info": view.info,
+                }
+            )[1:]
+        )
 
     def touch(self) -> None:
         """Note that somebody still cares."""

@@ -301,7 +301,7 @@ class SessionTable:
         session = Session(
             f"ep_{secrets.token_hex(12)}",
             spec=spec,
-            task=self._shared(branch.task),
+            task=self._shared(spec.name, branch.task),
             seed=seed,
             options=options,
             environment=branch.environment,
@@ -313,12 +313,12 @@ class SessionTable:
         self._live[session.id] = session
         return session
 
-    def _shared(self, task: Task) -> SharedTask:
+    def _shared(self, env: str, task: Task) -> SharedTask:
         """The task as other episodes have it."""
-        key = (task.env, task.id)
+        key = (env, task.id)
         shared = self._tasks.get(key)
         if shared is None or shared.task != task:
-            shared = self._tasks[key] = SharedTask.of(task)
+            shared = self._tasks[key] = SharedTask.of(task, env)
         self._tasks.move_to_end(key)
         while len(self._tasks) > _SHARED_TASKS:
             self._tasks.popitem(last=False)

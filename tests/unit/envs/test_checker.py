@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from counting_env import COUNTING, CountingEnv, CountingFamily
+from counting_env import COUNTING, CopyingEnv, CountingEnv, CountingFamily
 
 from envs.checker import assert_conforms, check_env
 from envs.errors import InvalidAction, UnknownTask
@@ -99,13 +99,54 @@ class AnyOption(CountingEnv):
         return super().reset(task, seed=seed)
 
 
+class Twin(CopyingEnv):
+    """Is its own fork."""
+
+    def fork(self) -> CopyingEnv | None:
+        return self
+
+
+class Amnesiac(CopyingEnv):
+    """Its forks begin again."""
+
+    def fork(self) -> CopyingEnv | None:
+        made = super().fork()
+        if made is not None:
+            made._count = 0
+        return made
+
+
+class Undead(CopyingEnv):
+    """Forks after the end."""
+
+    def fork(self) -> CopyingEnv | None:
+        over, self._over = self._over, False
+        made = super().fork()
+        if over and made is not None:
+            made.close()
+        return made
+
+
+class Confused(CopyingEnv):
+    """Its first expert is not its default."""
+
+    experts = ("wrong", "right")
+
+
+class Guessing(CopyingEnv):
+    """Takes any expert's name."""
+
+    def expert_action(self, expert: str | None = None) -> Action | None:
+        return super().expert_action()
+
+
 def family_of(env: Callable[[CountingFamily], CountingEnv]) -> CountingFamily:
     family = CountingFamily(COUNTING)
     family.make = lambda: env(family)  # type: ignore[method-assign]
     return family
 
 
-@pytest.mark.parametrize("env", [CountingEnv, Timed])
+@pytest.mark.parametrize("env", [CountingEnv, Timed, CopyingEnv])
 def test_a_good_one_passes(env: type[CountingEnv]) -> None:
     family = family_of(env)
     report = assert_conforms(family, tasks=["train/0", "train/5"])
@@ -126,6 +167,11 @@ def test_a_good_one_passes(env: type[CountingEnv]) -> None:
         (Both, "expert_solves", "both terminates and truncates"),
         (Endless, "nothing_scores_nothing", "8 idle steps and the episode goes on"),
         (AnyOption, "bad_shapes", "an unknown option raises no InvalidOption"),
+        (Twin, "forks", "a step of a fork changed its original"),
+        (Amnesiac, "forks", "does not go on as its original"),
+        (Undead, "forks", "a fork after the end raises no EpisodeOver"),
+        (Confused, "experts", "the first expert is not the default"),
+        (Guessing, "experts", "an unknown expert raises no InvalidOption"),
     ],
 )
 def test_a_broken_environment_is_found(env: type[CountingEnv], check: str, message: str) -> None:
