@@ -55,6 +55,7 @@ class OfficialGames:
         self.data_dir = data_dir
         self.index = GameIndex(data_dir, index_dir=index_dir, variant=dialect or "")
         self._types = frozenset(types)
+        self._root = str(data_dir)
         self._dialect = dialect
         self._lock = threading.RLock()
         self._splits: dict[str, dict[str, GameEntry]] = {}
@@ -77,7 +78,7 @@ class OfficialGames:
             known = self._signatures.get(split)
             if known is None:
                 known, entries = self.index.load(split)
-                self._splits[split] = dict(sorted(entries.items(), key=lambda item: item[0].split("/")))
+                self._splits[split] = dict(sorted(entries.items(), key=lambda item: _order(item[0])))
             if signature == known != "" and not rescan:
                 self._signatures[split] = known
                 # What is added to a trial, or mended in it, does not touch the task's folder.
@@ -86,6 +87,17 @@ class OfficialGames:
             else:
                 self._scan(split, signature, progress)
             return self._splits[split]
+
+    def fit(self, entries: Iterable[GameEntry]) -> bool:
+        """Whether all these files are as they were read."""
+        for entry in entries:  # one by one through ``fresh``, a whole split would take a third longer
+            try:
+                found = os.stat(f"{self._root}/{entry.split}/{entry.name}/{_GAME_FILE}")
+            except OSError:
+                return False
+            if found.st_mtime_ns != entry.mtime_ns or found.st_size != entry.size:
+                return False
+        return True
 
     def fresh(self, entry: GameEntry) -> GameEntry | None:
         """The row of a game as its file is now: the same, or read anew; None where its folder is gone."""
@@ -140,16 +152,15 @@ class OfficialGames:
     def _signature(self, split: str) -> str:
         """A digest of the task folders' names and times; "" while one of them is too young to be trusted."""
         lines = []
+        now = time.time_ns()
         try:
             with os.scandir(self.data_dir / split) as folders:
                 for folder in folders:
                     mtime_ns = folder.stat().st_mtime_ns
-                    if not _is_settled(mtime_ns):
+                    if not _is_settled(mtime_ns, now):
                         return ""
                     lines.append(f"{folder.name}\0{mtime_ns}")
-        except FileNotFoundError:
-            return "absent"
-        except NotADirectoryError:
+        except (FileNotFoundError, NotADirectoryError):
             return "absent"
         return hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest()
 
@@ -196,11 +207,11 @@ class OfficialGames:
             for task in _folders(self.data_dir / split)
             for trial in _folders(self.data_dir / split / task)
         ]
-        return sorted(names, key=lambda name: name.split("/"))
+        return sorted(names, key=_order)
 
     def _fits(self, entry: GameEntry) -> bool:
         """Whether the file is the one that was read; of an incomplete trial, whether its folder is."""
-        place = f"{self.data_dir}/{entry.split}/{entry.name}"
+        place = f"{self._root}/{entry.split}/{entry.name}"
         try:
             found = os.stat(place if entry.size < 0 else f"{place}/{_GAME_FILE}")
         except OSError:
@@ -278,11 +289,16 @@ def _read_whole(path: Path) -> tuple[bytes, int, int]:
 
 
 def _settled(mtime_ns: int) -> int:
-    return mtime_ns if _is_settled(mtime_ns) else 0
+    return mtime_ns if _is_settled(mtime_ns, time.time_ns()) else 0
 
 
-def _is_settled(mtime_ns: int) -> bool:
-    return not -_CLOCK_SKEW_NS < time.time_ns() - mtime_ns < _SETTLED_NS
+def _is_settled(mtime_ns: int, now: int) -> bool:
+    return not -_CLOCK_SKEW_NS < now - mtime_ns < _SETTLED_NS
+
+
+def _order(name: str) -> str:
+    """Sorts by task, then trial."""
+    return name.replace("/", "\0")
 
 
 def _folders(folder: Path) -> list[str]:
