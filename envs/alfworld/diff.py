@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from envs.alfworld.comparison import Difference, first_disagreement
-from envs.alfworld.dialect import identify_dialect, read_goal_text, write_in_dialect
+from envs.alfworld.dialect import identify_dialect, retell
 from envs.alfworld.engine import Engine, GameSource, Session
 from envs.alfworld.game import GameData
 from envs.alfworld.native_engine import NativeEngine, NativeSession
@@ -90,11 +90,10 @@ def in_dialect(source: GameSource, dialect: str) -> GameSource:
         try:
             if _speaks(data, dialect):
                 return data
-            domain, grammar = write_in_dialect(dialect, read_goal_text(data["grammar"]))
+            return retell(data, dialect)
         except (GameFormatError, KeyError, TypeError) as error:
             msg = f"{source.path}: cannot be told in dialect {dialect}: {error}"
             raise TaskDataError(msg) from error
-        return dict(data) | {"pddl_domain": domain, "grammar": grammar}
 
     return GameSource(f"{source.content_hash}/{dialect}", f"{source.path} ({dialect})", told)
 

@@ -65,7 +65,7 @@ def _make_env() -> Any:
 def _open(env: Any, game: Mapping[str, Any]) -> dict[str, Any]:
     try:
         env.load(game)
-    except Exception as error:  # noqa: BLE001 - TextWorld raises anything for a broken game; the parent names the file
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - anything for a broken game; the parent names the file
         return {"error": f"{type(error).__name__}: {error}"[:2000]}
     return {"memory": _memory_bytes()}
 
