@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NOTHING_HAPPENS",
+    "Changes",
     "Command",
     "Rule",
     "View",
@@ -39,9 +40,20 @@ __all__ = [
 
 NOTHING_HAPPENS = "Nothing happens."
 
-# A rule applied to (state, first, second) → (what the player reads, whether the state changed).
-type Rule = Callable[[State, str, str], tuple[str, bool]]
+# What a rule changes, by predicate: a goal that reads none of it need not be looked at again.
+type Changes = frozenset[str]
+# A rule applied to (state, first, second) → (what the player reads, what it changed).
+type Rule = Callable[[State, str, str], tuple[str, Changes]]
 type Command = tuple[Rule, str, str]
+
+_NOTHING: Changes = frozenset()
+_PLACE: Changes = frozenset({"atlocation"})
+_OPENED: Changes = frozenset({"opened"})
+_CARRIED: Changes = frozenset({"inreceptacle", "objectatlocation", "holds", "holdsany"})
+_TOGGLED: Changes = frozenset({"istoggled"})
+_CLEAN: Changes = frozenset({"isclean"})
+_TEMPERATURE: Changes = frozenset({"ishot", "iscool"})
+_SLICED: Changes = frozenset({"issliced"})
 
 # So many views are kept for a game; about a kilobyte each.
 _VIEWS_KEPT = 256
@@ -139,102 +151,102 @@ def _sliceable_here(state: State) -> list[str]:
     return [thing for thing in sorted(state.game.sliceable) if state.is_at(thing, state.location)]
 
 
-def go_to(state: State, receptacle: str, location: str) -> tuple[str, bool]:
+def go_to(state: State, receptacle: str, location: str) -> tuple[str, Changes]:
     """GotoLocation."""
     state.move(location)
     names = state.game.names
     place = names[receptacle if state.game.dialect.arrive_at_receptacle else location]
-    return f"You arrive at {place}. {text.describe_receptacle(state, receptacle)}", True
+    return f"You arrive at {place}. {text.describe_receptacle(state, receptacle)}", _PLACE
 
 
-def open_(state: State, receptacle: str, _: str) -> tuple[str, bool]:
+def open_(state: State, receptacle: str, _: str) -> tuple[str, Changes]:
     """OpenObject."""
     state.mark("opened", receptacle)
-    return f"You open the {state.game.names[receptacle]}. {text.describe_receptacle(state, receptacle)}", True
+    return f"You open the {state.game.names[receptacle]}. {text.describe_receptacle(state, receptacle)}", _OPENED
 
 
-def close(state: State, receptacle: str, _: str) -> tuple[str, bool]:
+def close(state: State, receptacle: str, _: str) -> tuple[str, Changes]:
     """CloseObject."""
     state.mark("opened", receptacle, on=False)
-    return f"You close the {state.game.names[receptacle]}.", True
+    return f"You close the {state.game.names[receptacle]}.", _OPENED
 
 
-def take(state: State, thing: str, receptacle: str) -> tuple[str, bool]:
+def take(state: State, thing: str, receptacle: str) -> tuple[str, Changes]:
     """PickupObject."""
     state.take(thing, receptacle)
     names = state.game.names
-    return f"You pick up the {names[thing]} from the {names[receptacle]}.", True
+    return f"You pick up the {names[thing]} from the {names[receptacle]}.", _CARRIED
 
 
-def put(state: State, thing: str, receptacle: str) -> tuple[str, bool]:
+def put(state: State, thing: str, receptacle: str) -> tuple[str, Changes]:
     """PutObject."""
     state.put(thing, receptacle)
     game = state.game
     if game.dialect.move:
-        return f"You move the {game.names[thing]} to the {game.names[receptacle]}.", True
-    return f"You put the {game.names[thing]} in/on the {game.names[receptacle]}.", True
+        return f"You move the {game.names[thing]} to the {game.names[receptacle]}.", _CARRIED
+    return f"You put the {game.names[thing]} in/on the {game.names[receptacle]}.", _CARRIED
 
 
-def toggle(state: State, thing: str, _: str) -> tuple[str, bool]:
+def toggle(state: State, thing: str, _: str) -> tuple[str, Changes]:
     """ToggleObject: the reference never turns anything off."""
     state.mark("istoggled", thing)
-    return f"You turn on the {state.game.names[thing]}.", True
+    return f"You turn on the {state.game.names[thing]}.", _TOGGLED
 
 
-def clean(state: State, thing: str, sink: str) -> tuple[str, bool]:
+def clean(state: State, thing: str, sink: str) -> tuple[str, Changes]:
     """CleanObject."""
     state.mark("isclean", thing)
-    return f"You clean the {state.game.names[thing]} using the {state.game.names[sink]}.", True
+    return f"You clean the {state.game.names[thing]} using the {state.game.names[sink]}.", _CLEAN
 
 
-def heat(state: State, thing: str, microwave: str) -> tuple[str, bool]:
+def heat(state: State, thing: str, microwave: str) -> tuple[str, Changes]:
     """HeatObject."""
     state.mark("ishot", thing)
     state.mark("iscool", thing, on=False)
-    return f"You heat the {state.game.names[thing]} using the {state.game.names[microwave]}.", True
+    return f"You heat the {state.game.names[thing]} using the {state.game.names[microwave]}.", _TEMPERATURE
 
 
-def cool(state: State, thing: str, fridge: str) -> tuple[str, bool]:
+def cool(state: State, thing: str, fridge: str) -> tuple[str, Changes]:
     """CoolObject."""
     state.mark("iscool", thing)
     state.mark("ishot", thing, on=False)
-    return f"You cool the {state.game.names[thing]} using the {state.game.names[fridge]}.", True
+    return f"You cool the {state.game.names[thing]} using the {state.game.names[fridge]}.", _TEMPERATURE
 
 
-def slice_(state: State, thing: str, knife: str) -> tuple[str, bool]:
+def slice_(state: State, thing: str, knife: str) -> tuple[str, Changes]:
     """SliceObject."""
     state.mark("issliced", thing)
-    return f"You sliced the {state.game.names[thing]} with the {state.game.names[knife]}.", True
+    return f"You sliced the {state.game.names[thing]} with the {state.game.names[knife]}.", _SLICED
 
 
-def examine_receptacle(state: State, receptacle: str, _: str) -> tuple[str, bool]:
+def examine_receptacle(state: State, receptacle: str, _: str) -> tuple[str, Changes]:
     """examineReceptacle: only looks."""
-    return text.describe_receptacle(state, receptacle), False
+    return text.describe_receptacle(state, receptacle), _NOTHING
 
 
-def examine_object(state: State, thing: str, _: str) -> tuple[str, bool]:
+def examine_object(state: State, thing: str, _: str) -> tuple[str, Changes]:
     """examineObject: only looks."""
-    return text.describe_object(state, thing), False
+    return text.describe_object(state, thing), _NOTHING
 
 
-def look(state: State, _: str, __: str) -> tuple[str, bool]:
+def look(state: State, _: str, __: str) -> tuple[str, Changes]:
     """look: only looks."""
-    return text.describe_place(state), False
+    return text.describe_place(state), _NOTHING
 
 
-def inventory(state: State, _: str, __: str) -> tuple[str, bool]:
+def inventory(state: State, _: str, __: str) -> tuple[str, Changes]:
     """inventory: only looks."""
-    return text.describe_inventory(state), False
+    return text.describe_inventory(state), _NOTHING
 
 
-def show_help(state: State, _: str, __: str) -> tuple[str, bool]:
+def show_help(state: State, _: str, __: str) -> tuple[str, Changes]:
     """help: only in dialects that have it."""
-    return state.game.dialect.help_text or "", False
+    return state.game.dialect.help_text or "", _NOTHING
 
 
-def _nothing(state: State, _: str, __: str) -> tuple[str, bool]:
+def _nothing(state: State, _: str, __: str) -> tuple[str, Changes]:
     """No rule applies."""
-    return NOTHING_HAPPENS, False
+    return NOTHING_HAPPENS, _NOTHING
 
 
 # What an inadmissible command does.

@@ -129,7 +129,9 @@ class State:
         text, changed = rule(self, first, second)
         if changed:
             self._view = None
-            self.won = self.game.goal.reached(self)
+            goal = self.game.goal
+            if not changed.isdisjoint(goal.reads):
+                self.won = goal.reached(self)
         return text, self.won
 
     def facts(self) -> Iterator[tuple[str, ...]]:

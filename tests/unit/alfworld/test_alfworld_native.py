@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alfworld_games import COOL_APPLE, HOT_MUG, KNIFE_IN_SINK, MUG_IN_LIGHT, TWO_APPLES, kitchen
+from alfworld_games import ALL_TASKS, COOL_APPLE, HOT_MUG, KNIFE_IN_SINK, MUG_IN_LIGHT, TWO_APPLES, kitchen
 
 from envs.alfworld.engine import Engine, GameSource
 from envs.alfworld.game import Game, display_names, load_game, parse_game
@@ -315,6 +315,27 @@ def test_the_digest_that_is_kept_is_the_digest_of_the_facts() -> None:
             for fact in first ^ set(state.facts()):
                 digest ^= game.fact_digest(*fact)
             assert state.hash() == f"{digest:032x}"
+
+
+@pytest.mark.parametrize("task", ALL_TASKS, ids=lambda task: task[0])
+def test_a_rule_names_all_that_it_changes(task: tuple[str, dict[str, str]]) -> None:
+    """Else a goal that reads it would not be looked at again."""
+    game, rng, names = parse_game(kitchen(task)), random.Random(0), set[str]()
+    state = game.start()
+    for _ in range(2000):
+        commands = state.commands()
+        staying = [command for command in commands if not command.startswith("go to ")]
+        command = rng.choice(staying if rng.random() < 0.8 else list(commands))
+        rule, first, second = commands[command]
+        before, probe = set(state.facts()), state.clone()
+        _, changes = rule(probe, first, second)
+        changed = {fact[0] for fact in before ^ set(probe.facts())} - {"takenout"}  # which no goal can read
+        assert changed <= changes
+        names |= {rule.__name__} if changed else set()
+        assert state.step(command)[1] == game.goal.reached(state)
+        if rng.random() < 0.02:
+            state = game.start()
+    assert names == {"go_to", "open_", "close", "take", "put", "toggle", "clean", "heat", "cool", "slice_"}
 
 
 def test_states_share_their_views_and_forgetting_them_changes_nothing() -> None:
