@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import signal
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +11,16 @@ from alfworld_games import ALL_TASKS, generated_source, kitchen
 
 from envs.alfworld import rules
 from envs.alfworld.diff import DiffReport, diff_engines
-from envs.alfworld.engine import Engine, GameSource, Session
+from envs.alfworld.diff_command import find_game_files, official_game
+from envs.alfworld.engine import GameSource, Session
 from envs.alfworld.family import AlfworldFamily
-from envs.alfworld.game import read_game_file
 from envs.alfworld.households import load_households
 from envs.alfworld.native_engine import NativeEngine
+from envs.alfworld.state import State
 from envs.alfworld.textworld_engine import TextWorldEngine
-from envs.errors import BackendUnavailable, CapacityExceeded, ConfigError, TaskDataError
+from envs.alfworld.walkers import WALKERS
 from envs.registry import ALFWORLD
 
-FAST_WORKER = (sys.executable, str(Path(__file__).with_name("fast_textworld_worker.py")))
 TYPES = ALFWORLD.task_types
 
 pytestmark = [
@@ -34,43 +29,13 @@ pytestmark = [
 ]
 
 
-def in_time(condition: Any, seconds: float = 20.0) -> bool:
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.05)
-    return bool(condition())
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-@pytest.fixture(scope="module")
-def fast() -> Iterator[TextWorldEngine]:
-    engine = TextWorldEngine(max_workers=2, command=FAST_WORKER)
-    yield engine
-    engine.close()
-
-
-@pytest.fixture(scope="module")
-def stock() -> Iterator[TextWorldEngine]:
-    """Unpatched, as users run it."""
-    engine = TextWorldEngine(max_workers=1)
-    yield engine
-    engine.close()
-
-
 def kitchen_source(number: int) -> GameSource:
     game = kitchen(ALL_TASKS[number])
     return GameSource(f"kitchen{number}", f"kitchen{number}", lambda: game)
 
 
 def assert_equal(report: DiffReport, *, episodes: int, wins: int) -> None:
-    assert report.first is None, report.first
+    assert report.first is None, report.first.transcript()
     assert report.num_differences == 0
     assert report.num_episodes == episodes
     assert report.num_wins >= wins
@@ -152,6 +117,20 @@ def test_a_wrong_text_is_found(fast: TextWorldEngine, monkeypatch: pytest.Monkey
     assert report.first.commands
 
 
+def test_a_wrong_fact_is_found_where_no_text_tells_it(fast: TextWorldEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    correct = State.mark
+
+    def wrong(state: State, predicate: str, name: str, *, on: bool = True) -> None:
+        if predicate != "istoggled":
+            correct(state, predicate, name, on=on)
+
+    monkeypatch.setattr(State, "mark", wrong)
+    report = diff_engines([kitchen_source(0)], reference=fast, steps=60, walkers=["random", "curious"])
+    assert report.first is not None
+    assert report.first.what == "facts"
+    assert "-istoggled desklamp" in report.first.transcript()
+
+
 def test_an_episode_is_played_in_textworld() -> None:
     family = AlfworldFamily(ALFWORLD, engine="textworld", textworld_workers=1)
     env = family.make()
@@ -168,117 +147,28 @@ def test_an_episode_is_played_in_textworld() -> None:
         family.close()
 
 
-def test_workers_are_leased_reused_and_counted(fast: TextWorldEngine) -> None:
-    source = generated_source(0, difficulty="easy")
-    one, two = fast.open(source), fast.open(source)
-    assert not fast.ready().ready
-    with pytest.raises(CapacityExceeded):
-        fast.open(source)
-    pids = fast.worker_pids()
-    one.close()
-    one.close()
-    three = fast.open(source)
-    assert fast.worker_pids() == pids
-    assert three.reset() == two.reset()
-    three.close()
-    two.close()
-    with pytest.raises(BackendUnavailable, match="closed"):
-        two.step("look")
-
-
-def test_a_broken_game_is_a_task_error_and_leaves_the_engine_usable(fast: TextWorldEngine) -> None:
-    broken = kitchen() | {"pddl_problem": "(define (problem x)"}
-    with pytest.raises(TaskDataError, match=r"broken\.tw-pddl"):
-        fast.open(GameSource("broken", "broken.tw-pddl", lambda: broken))
-    session = fast.open(generated_source(0, difficulty="easy"))
-    assert session.reset().startswith("-= Welcome")
-    session.close()
-
-
-def test_a_killed_worker_is_an_infrastructure_error_and_is_replaced() -> None:
-    engine = TextWorldEngine(max_workers=1, command=FAST_WORKER)
-    session = engine.open(generated_source(0, difficulty="easy"))
-    session.reset()
-    (pid,) = engine.worker_pids()
-    os.kill(pid, signal.SIGKILL)
-    with pytest.raises(BackendUnavailable, match=str(pid)):
-        session.step("look")
-    session.close()
-    again = engine.open(generated_source(0, difficulty="easy"))
-    assert again.reset().startswith("-= Welcome")
-    assert engine.worker_pids() != [pid]
-    engine.close()
-    assert engine.worker_pids() == []
-
-
-def test_a_worker_that_has_grown_is_recycled_and_none_is_left_behind() -> None:
-    """With a stand-in for the worker's program: what is under test is how processes are kept and ended."""
-    answers = """import sys
-print('{"memory": 0}', flush=True)
-for _ in sys.stdin:
-    print('{"memory": %d}', flush=True)"""
-    for memory, kept in ((1 << 20, True), ((1 << 20) + 1, False)):
-        engine = TextWorldEngine(max_workers=1, memory_limit_mb=1, command=(sys.executable, "-c", answers % memory))
-        session = engine.open(kitchen_source(0))
-        (pid,) = engine.worker_pids()
-        session.close()
-        assert engine.worker_pids() == ([pid] if kept else [])
-        assert alive(pid) == kept
-        session = engine.open(kitchen_source(0))
-        (pid,) = engine.worker_pids()
-        engine.close()
-        engine.close()
-        assert not alive(pid)
-        session.close()
-        with pytest.raises(BackendUnavailable, match="closed"):
-            engine.open(kitchen_source(0))
-
-
-def test_a_silent_worker_is_given_up() -> None:
-    engine: Engine = TextWorldEngine(command=(sys.executable, "-c", "import time; time.sleep(60)"), timeout_s=0.5)
-    with pytest.raises(BackendUnavailable, match="no answer"):
-        engine.open(kitchen_source(0))
-    engine.close()
-
-
-def test_a_worker_that_cannot_start_says_why() -> None:
-    engine = TextWorldEngine(command=(sys.executable, "-c", "raise SystemExit('no planner here')"))
-    with pytest.raises(BackendUnavailable, match="died") as caught:
-        engine.open(kitchen_source(0))
-    assert "no planner here" in caught.value.hint
-    engine.close()
-
-
-def test_a_worker_ends_when_its_parent_does(tmp_path: Path, repo_root: Path) -> None:
-    import subprocess
-
-    code = (
-        "import os, sys; from envs.alfworld.textworld_engine import TextWorldEngine as T;"
-        "from envs.alfworld.engine import GameSource; from envs.alfworld.generator import generate;"
-        "g = generate(0, difficulty='easy'); e = T(command=sys.argv[1:]); e.open(GameSource('g', 'g', lambda: g.data));"
-        "print(e.worker_pids()[0], flush=True); os._exit(9)"
+@pytest.mark.parametrize("dialect", ["0.2", "0.4"])
+def test_engines_agree_on_a_sample_of_official_games(fast: TextWorldEngine, shared_dir: Path, dialect: str) -> None:
+    paths = find_game_files(shared_dir / "data" / "alfworld")[:: 45 if dialect == "0.2" else 40]
+    report = diff_engines(
+        [official_game(path) for path in paths],
+        reference=fast,
+        dialect=dialect,
+        steps=30,
+        walkers=tuple(WALKERS),
+        jobs=2,
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code, *FAST_WORKER], cwd=repo_root, capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 9, run.stderr
-    assert in_time(lambda: not alive(int(run.stdout)))
-
-
-def test_settings_are_checked() -> None:
-    with pytest.raises(ConfigError):
-        TextWorldEngine(max_workers=0)
+    assert_equal(report, episodes=4 * len(paths), wins=len(paths))
+    assert report.num_games == len(paths) >= 3
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dialect", ["0.2", "0.4"])
 def test_engines_agree_on_the_shared_official_games(fast: TextWorldEngine, shared_dir: Path, dialect: str) -> None:
-    def official(path: Path) -> GameSource:
-        return GameSource(read_game_file(path)[1], path.parts[-3], lambda: read_game_file(path)[0])
-
-    paths = sorted((shared_dir / "data/alfworld/json_2.1.1").rglob("game.tw-pddl"))
-    report = diff_engines([official(path) for path in paths], reference=fast, dialect=dialect, steps=50, jobs=2)
-    assert_equal(report, episodes=3 * len(paths), wins=len(paths))
+    games = [official_game(path) for path in find_game_files(shared_dir / "data" / "alfworld")]
+    report = diff_engines(games, reference=fast, dialect=dialect, steps=50, walkers=tuple(WALKERS), jobs=2)
+    assert_equal(report, episodes=4 * len(games), wins=len(games))
+    assert report.num_refused == 0
 
 
 @pytest.mark.slow
