@@ -186,11 +186,13 @@ class _Player:
         seed = turn_seed(base, plan.task.id, plan.member, index)
         script = ScriptContext(
             env=plan.env,
+            initial=self._initial,
+            steps=tuple(step for turn in self._turns for step in turn.steps),
             observation=view.observation,
             turn=index,
             seed=seed,
             expert=lambda: _environment(self._client.expert_action(view.id)),
-            render=lambda action: plan.protocol.render_action(plan.env, action),
+            render=lambda action, thought: plan.protocol.render_action(plan.env, action, thought),
         )
         return GenerationRequest(transcript.ids, plan.sampling.with_seed(seed), plan.policy, script)
 

@@ -34,7 +34,9 @@ replay_app = typer.Typer(
 )
 
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file with the rollout server's settings.")]
-EngineName = Annotated[str | None, typer.Option("--engine", help="vllm, openai, transformers, expert, random or noop.")]
+EngineName = Annotated[
+    str | None, typer.Option("--engine", help="vllm, openai, transformers, expert, explorer, random or noop.")
+]
 Model = Annotated[str | None, typer.Option("--model", help="A folder, a hub name, or smollm2.")]
 EnvUrl = Annotated[str | None, typer.Option("--env-url", help="Address of an env server; without: in this process.")]
 StoreUrl = Annotated[str | None, typer.Option("--store", help="Episode store (else ENVLOOP_STORE_URL).")]
@@ -96,6 +98,7 @@ def _play(  # noqa: PLR0917 - options of the command line
         typer.Option(min=2, help="Prompt and completion together; without: 4096, for such a script 131072 bytes."),
     ] = None,
     run: Annotated[str, typer.Option(help="Name stored with every episode.")] = "",
+    thoughts: Annotated[bool, typer.Option("--thoughts", help="Let the explorer say why it acts.")] = False,
     engine: EngineName = None,
     model: Model = None,
     env_url: EnvUrl = None,
@@ -108,6 +111,8 @@ def _play(  # noqa: PLR0917 - options of the command line
     from rollout_server.types import RolloutRequest, SamplingParams, TaskRef
 
     settings = _settings(config, engine=engine, model=model, env_url=env_url, store_url=store, protocol=protocol)
+    if thoughts:
+        settings = settings.model_copy(update={"engine_options": {**settings.engine_options, "thoughts": True}})
     drawn = [TaskRef(env, split=split, sample_seed=seed + k, type=type) for k in range(tasks)]
     turn_tokens, episode_tokens = _default_tokens(settings)
     request = RolloutRequest(

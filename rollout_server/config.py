@@ -48,7 +48,9 @@ class RolloutServerSettings(BaseSettings):
     env_token: SecretStr | None = Field(
         None, description="Bearer token of the env server, its expert token where experts play. Unset: 'token'."
     )
-    engine: str = Field("expert", description="vllm, openai, transformers, or a script: expert, random, noop.")
+    engine: str = Field(
+        "expert", description="vllm, openai, transformers, or a script: expert, explorer, random, noop."
+    )
     model: str | None = Field(None, description="A folder, a hub name, or smollm2.")
     engine_options: dict[str, Any] = Field(default_factory=dict, description="Passed to the engine as they are.")
     protocol: str = Field("agentbench_fc", description="Protocol of 'envloop rollout play'; requests name their own.")

@@ -100,7 +100,8 @@ def _eval(  # noqa: PLR0917 - options of the command line
     env: Annotated[str, typer.Option(help="The environment: alfworld, dbbench.")],
     split: Annotated[str, typer.Option(help="The split.")],
     engine: Annotated[
-        str | None, typer.Option(help="vllm, transformers, openai; expert, gold, random, noop; default the recipe's.")
+        str | None,
+        typer.Option(help="vllm, transformers, openai; expert, explorer, random, noop; default the recipe's."),
     ] = None,
     model: Annotated[str | None, typer.Option(help="A hub name, a folder, or smollm2.")] = None,
     adapter: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from trainer.models import model_source
 
 __all__ = ["SCRIPTED_ENGINES", "OpenedRollouts", "open_rollouts", "split_tasks", "store_url", "task_refs"]
 
-SCRIPTED_ENGINES = ("expert", "gold", "random", "noop")
+SCRIPTED_ENGINES = ("expert", "gold", "explorer", "random", "noop")
 
 
 def store_url(config: TrainConfig) -> str:
@@ -65,12 +65,19 @@ class OpenedRollouts:
         await self._stack.aclose()
 
 
-async def open_rollouts(config: TrainConfig, *, engine: str | None = None, with_model: bool = True) -> OpenedRollouts:
+async def open_rollouts(
+    config: TrainConfig,
+    *,
+    engine: str | None = None,
+    script_options: Mapping[str, Any] | None = None,
+    with_model: bool = True,
+) -> OpenedRollouts:
     """The recipe's rollouts, ready to play.
 
     Args:
         config: the recipe.
         engine: another engine than the recipe's, in this process (``expert`` to collect episodes).
+        script_options: options of a scripted engine.
         with_model: False lets a scripted engine play in bytes instead of the recipe's model's tokens.
 
     Tokens come from the process environment: ``ENVLOOP_TOKEN``; for an expert on a remote environment server
@@ -96,7 +103,7 @@ async def open_rollouts(config: TrainConfig, *, engine: str | None = None, with_
             env_token=os.environ.get("ENVLOOP_EXPERT_TOKEN") if scripted else None,
             engine=kind,
             model=_engine_model(config, kind) if with_model or not scripted else None,
-            engine_options={} if scripted else _engine_options(config, kind),
+            engine_options=dict(script_options or {}) if scripted else _engine_options(config, kind),
             store_url=store_url(config),
             max_concurrency=r.concurrency,
         )

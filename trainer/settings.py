@@ -125,7 +125,7 @@ class DataSettings(Section):
 class RolloutSettings(Section):
     """How episodes are played."""
 
-    engine: Literal["vllm", "transformers", "openai", "expert", "gold", "random", "noop"] = "vllm"
+    engine: Literal["vllm", "transformers", "openai", "expert", "gold", "explorer", "random", "noop"] = "vllm"
     """Who samples, when rollouts run inside the trainer's process."""
     url: str | None = None
     """A rollout server to use instead of an engine of our own. Its token comes from ``ENVLOOP_TOKEN``."""
@@ -213,6 +213,11 @@ class SftSettings(Section):
     """Keep episodes of these policy versions; empty for all."""
     collect: int = Field(default=0, ge=0)
     """First play this many tasks with the expert (the scripted engine) and add them to the store."""
+    expert: Literal["expert", "explorer"] = "expert"
+    """Who plays them. ``expert`` knows everything and takes the shortest way; ``explorer`` knows what a policy sees: in
+    ALFWorld it searches as a policy has to, elsewhere it is the expert."""
+    thoughts: bool = False
+    """The explorer says before each action why it takes it."""
     limit: int = Field(default=0, ge=0)
     """Train on at most this many episodes; 0 for all."""
     learning_rate: float = Field(default=5e-5, gt=0, le=1)
@@ -231,6 +236,12 @@ class SftSettings(Section):
     """Longest row in tokens. Longer episodes are left out and counted, never cut: a cut episode has lost its answer."""
     max_grad_norm: float = Field(default=1.0, gt=0, le=100)
     """Gradients are clipped to this norm."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.thoughts and self.expert != "explorer":
+            raise ValueError("sft.thoughts are the explorer's: set sft.expert to explorer")
+        return self
 
 
 class EvalSettings(Section):

@@ -82,12 +82,13 @@ def train_sft(
     console = console or Console(stderr=True)
     if config.sft.collect and checkpoint is None:
         with LoopThread() as loop:
-            service = loop.run(open_rollouts(config, engine="expert"))
+            options = {"thoughts": config.sft.thoughts}
+            service = loop.run(open_rollouts(config, engine=config.sft.expert, script_options=options))
             try:
                 won = loop.run(collect_expert_episodes(config, service, count=config.sft.collect))
             finally:
                 loop.run(service.close())
-        console.print(f"the expert played {config.sft.collect} tasks and solved {won}")
+        console.print(f"the {config.sft.expert} played {config.sft.collect} tasks and solved {won}")
     with ExitStack() as stack:
         if store is None:
             store = stack.enter_context(EpisodeStore(config.sft.store or store_url(config)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from envs.types import Action, EnvSpec, Observation
-from rollout_server.types import Completion, PolicyVersion, SamplingParams
+from rollout_server.types import Completion, PolicyVersion, SamplingParams, StepRecord
 
 __all__ = ["Engine", "GenerationRequest", "ScriptContext", "Tokenizer"]
 
@@ -30,14 +30,18 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ScriptContext:
-    """What a scripted engine knows beyond tokens: the environment's view and how to write an action down."""
+    """What a scripted engine knows beyond tokens: the environment's view, so far (``initial``, ``steps``) and now, and
+    how to write an action down, with the thought before it or "".
+    """
 
     env: EnvSpec
+    initial: Observation
+    steps: tuple[StepRecord, ...]
     observation: Observation
     turn: int
     seed: int
     expert: Callable[[], Awaitable[Action | None]]
-    render: Callable[[Action], str]
+    render: Callable[[Action, str], str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from rollout_server.engines.base import Engine
 
 __all__ = ["EngineKind", "make_engine"]
 
-EngineKind = Literal["vllm", "openai", "transformers", "expert", "gold", "random", "noop"]
+EngineKind = Literal["vllm", "openai", "transformers", "expert", "gold", "explorer", "random", "noop"]
 
-_SCRIPTED = ("expert", "gold", "random", "noop")
+_SCRIPTED = ("expert", "gold", "explorer", "random", "noop")
 
 
 def make_engine(kind: str, *, model: str | None = None, **options: Any) -> Engine:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Literal, get_args
 
+from envs.alfworld.explorer import Explorer
 from envs.errors import BackendUnavailable, ConfigError
 from envs.types import Action
 from rollout_server.chat import ChatFormat
@@ -14,7 +15,7 @@ from rollout_server.types import Completion, FinishReason, PolicyVersion
 
 __all__ = ["ScriptKind", "ScriptedEngine"]
 
-ScriptKind = Literal["expert", "gold", "random", "noop"]
+ScriptKind = Literal["expert", "gold", "explorer", "random", "noop"]
 
 # What a random policy asks of a database before it commits a constant.
 _LOOKS = ("SHOW TABLES", "SELECT 1", "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()")
@@ -23,21 +24,28 @@ _LOOKS = ("SHOW TABLES", "SELECT 1", "SELECT table_name FROM information_schema.
 class ScriptedEngine:
     """An engine without a model: it reads the environment's view and writes the action as the protocol would have it.
 
-    Deterministic. ``expert`` and ``gold`` (the same) ask the environment's expert and need its right; ``random`` picks
-    an admissible action by the turn's seed; ``noop`` looks around, or commits no answer. Logprobs are 0: each turn had
-    probability 1. With a model's own tokenizer the episodes are data to fine-tune that model on.
+    Deterministic. ``expert`` and ``gold`` (the same) ask the environment's expert and need its right. ``explorer``
+    plays ALFWorld from what a policy sees, without that right, and with ``thoughts`` it says why, in words drawn by the
+    turn's seed; elsewhere it is the expert. ``random`` picks an admissible action by the turn's seed; ``noop`` looks
+    around, or commits no answer. Logprobs are 0: each turn had probability 1. With a model's own tokenizer the episodes
+    are data to fine-tune that model on.
 
-    Raises: ConfigError for an unknown kind.
+    Raises: ConfigError for an unknown kind, and for thoughts of one that has none.
     """
 
     name = "scripted"
 
-    def __init__(self, kind: ScriptKind = "expert", tokenizer: Tokenizer | None = None) -> None:
+    def __init__(
+        self, kind: ScriptKind = "expert", tokenizer: Tokenizer | None = None, *, thoughts: bool = False
+    ) -> None:
         if kind not in get_args(ScriptKind):
             raise ConfigError(f"no script is called {kind!r}", hint=f"known: {', '.join(get_args(ScriptKind))}")
+        if thoughts and kind != "explorer":
+            raise ConfigError(f"the script {kind} has no thoughts", hint="only the explorer says why it acts")
         self.model = f"scripted-{kind}"
         self.tokenizer: Tokenizer = tokenizer or ByteTokenizer()
         self._kind = kind
+        self._thoughts = thoughts
         self._chat = ChatFormat(self.tokenizer)
 
     async def start(self) -> None:
@@ -47,7 +55,7 @@ class ScriptedEngine:
         """The script's next turn. Raises ConfigError where the request carries no script context."""
         if request.script is None:
             raise ConfigError("a scripted engine plays only within the agent loop", hint="use another engine here")
-        ids = self._chat.turn(request.script.render(await self._action(request.script)))
+        ids = self._chat.turn(request.script.render(*await self._action(request.script)))
         cut = len(ids) > request.sampling.max_tokens
         kept = tuple(ids[: request.sampling.max_tokens])
         reason = FinishReason.LENGTH if cut else FinishReason.STOP
@@ -63,10 +71,22 @@ class ScriptedEngine:
     async def close(self) -> None:
         """Nothing to free."""
 
-    async def _action(self, script: ScriptContext) -> Action:
-        if self._kind in ("expert", "gold"):
-            return await script.expert() or _noop(script)
-        return _random(script) if self._kind == "random" else _noop(script)
+    async def _action(self, script: ScriptContext) -> tuple[Action, str]:
+        """The action, and the thought before it or ""."""
+        if self._kind == "explorer" and script.env.name == "alfworld":
+            return _explore(script, thoughts=self._thoughts)
+        if self._kind in ("expert", "gold", "explorer"):
+            return await script.expert() or _noop(script), ""
+        return _random(script) if self._kind == "random" else _noop(script), ""
+
+
+def _explore(script: ScriptContext, *, thoughts: bool) -> tuple[Action, str]:
+    """What the explorer does after reading the episode so far again: an engine keeps no state between turns."""
+    explorer = Explorer(script.initial.text, thoughts=script.seed if thoughts else None)
+    for step in script.steps:
+        command = next(iter(step.action.arguments.values()), "")
+        explorer.observe(str(command), step.observation.text, step.observation.admissible_actions)
+    return _first_tool(script, explorer.choose()), explorer.thought()
 
 
 def _noop(script: ScriptContext) -> Action:

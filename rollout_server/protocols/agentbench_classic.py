@@ -61,15 +61,16 @@ class AgentBenchClassic:
             return _DbBenchSession(env, view)
         raise _unknown(self.name, env)
 
-    def render_action(self, env: EnvSpec, action: Action) -> str:
-        """The action as the instruction asks for it."""
+    def render_action(self, env: EnvSpec, action: Action, thought: str = "") -> str:
+        """The action as the instruction asks for it; a thought goes before it."""
         value = next(iter(action.arguments.values()), "")
         if env.name == "alfworld":
-            return f"ACTION: {value}\n"
+            return f"THOUGHT: {thought}\n ACTION: {value}\n" if thought else f"ACTION: {value}\n"
+        before = f"{thought}\n" if thought else ""
         if action.name == "execute_sql":
-            return f"Action: Operation\n```sql\n{value}\n```"
+            return f"{before}Action: Operation\n```sql\n{value}\n```"
         answers = value if isinstance(value, str) else json.dumps(list(value), ensure_ascii=False)
-        return f"Action: Answer\nFinal Answer: {answers}"
+        return f"{before}Action: Answer\nFinal Answer: {answers}"
 
 
 class _AlfworldSession:

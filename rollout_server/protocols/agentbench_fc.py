@@ -53,9 +53,9 @@ class AgentBenchFC:
             return _DbBenchSession(env, view)
         raise _unknown(self.name, env)
 
-    def render_action(self, env: EnvSpec, action: Action) -> str:
-        """The action as a Hermes tool call."""
-        return render_tool_call(action)
+    def render_action(self, env: EnvSpec, action: Action, thought: str = "") -> str:
+        """The action as a Hermes tool call, the thought as the text before it."""
+        return f"{thought}\n{render_tool_call(action)}" if thought else render_tool_call(action)
 
 
 class _AlfworldSession:

@@ -76,6 +76,6 @@ class AgentProtocol(Protocol):
         """Begin an episode. Raises ConfigError where the protocol does not know the environment."""
         ...
 
-    def render_action(self, env: EnvSpec, action: Action) -> str:
-        """An action as a policy would write it: what scripted engines say, and SFT learns from."""
+    def render_action(self, env: EnvSpec, action: Action, thought: str = "") -> str:
+        """An action as a policy would write it, after its thought: what scripted engines say, and SFT learns from."""
         ...

@@ -24,14 +24,16 @@ def request(env: EnvSpec, view: EpisodeView, expert: Action | None = None, **cha
         return expert
 
     protocol = get_protocol("agentbench_fc")
-    values: dict[str, Any] = {"turn": 0, "seed": 0, "max_tokens": 512} | changes
+    values: dict[str, Any] = {"turn": 0, "seed": 0, "max_tokens": 512, "steps": ()} | changes
     script = ScriptContext(
         env=env,
+        initial=values.get("initial", view.observation),
+        steps=values["steps"],
         observation=view.observation,
         turn=values["turn"],
         seed=values["seed"],
         expert=ask,
-        render=lambda action: protocol.render_action(env, action),
+        render=lambda action, thought: protocol.render_action(env, action, thought),
     )
     return GenerationRequest((1,), SamplingParams(max_tokens=values["max_tokens"]), PolicyVersion("v1", 1), script)
 
