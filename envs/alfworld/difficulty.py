@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from envs.alfworld.expert import plan, read_task_goal
-from envs.alfworld.game import Game, parse_game
-from envs.alfworld.generator import GeneratedGame
+from envs.alfworld.game import Game
 
-__all__ = ["TaskMeasure", "measure", "measure_generated"]
+__all__ = ["TaskMeasure", "measure"]
 
 
 class TaskMeasure(NamedTuple):
     """``plan_length``: commands that the expert needs from the start. ``receptacles_to_search``: places where a wanted
     object may be, for somebody who knows nothing but the rules.
 
-    None where the goal is none of ALFWorld's six task types, or where the expert knows no way.
+    None where the expert knows no way, and for the places where the goal is none of ALFWorld's six task types.
     """
 
     plan_length: int | None = None
@@ -26,11 +25,6 @@ def measure(game: Game) -> TaskMeasure:
     """The measures of a game from its start."""
     commands = plan(game.start())
     return TaskMeasure(None if commands is None else len(commands), _receptacles_to_search(game))
-
-
-def measure_generated(game: GeneratedGame) -> TaskMeasure:
-    """The measures of a generated game, whose plan is known already."""
-    return TaskMeasure(len(game.data["walkthrough"]), _receptacles_to_search(parse_game(game.data)))
 
 
 def _receptacles_to_search(game: Game) -> int | None:

@@ -16,11 +16,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from envs.alfworld.dialect import retell
 from envs.alfworld.difficulty import TaskMeasure, measure
 from envs.alfworld.game import GameData, parse_game, read_game_file
 from envs.alfworld.index import GameEntry, GameIndex
 from envs.alfworld.lists import AGENTBENCH_LISTS
 from envs.alfworld.packed import pack_game
+from envs.alfworld.pddl import GameFormatError
 from envs.errors import TaskDataError
 
 __all__ = ["OfficialGames", "Progress", "retold"]
@@ -130,7 +132,7 @@ class OfficialGames:
                 self._replace(entry._replace(mtime_ns=0), [])
             msg = f"{path}: the file changed while it was being opened"
             raise TaskDataError(msg, hint="try again")
-        return retold(data, self._dialect)
+        return retold(data, self._dialect, path)
 
     def load_packed(self, entry: GameEntry) -> bytes:
         """The game as ``pack_game`` wrote it. Raises TaskDataError."""
@@ -241,7 +243,7 @@ class OfficialGames:
             skipped = _why_skipped(name, kind, data, self._types)
             if not skipped or name in _listed(split):
                 try:
-                    game = parse_game(retold(data, self._dialect), path=trial / _GAME_FILE)
+                    game = parse_game(retold(data, self._dialect, trial / _GAME_FILE), path=trial / _GAME_FILE)
                     measured, packed = measure(game), pack_game(game)
                 except TaskDataError as error:
                     refused = error.message
@@ -249,13 +251,15 @@ class OfficialGames:
         return entry, [] if packed is None else [(content_hash, packed)]
 
 
-def retold(data: GameData, dialect: str | None) -> GameData:
-    """A game's JSON in another dialect; None leaves it as it is."""
+def retold(data: GameData, dialect: str | None, path: str | Path) -> GameData:
+    """A game's JSON in another dialect; None leaves it as it is. Raises TaskDataError where that is not possible."""
     if dialect is None:
         return data
-    from envs.alfworld.dialect import retell  # type: ignore[attr-defined]
-
-    return retell(data, dialect)  # type: ignore[no-any-return]
+    try:
+        return retell(data, dialect)
+    except GameFormatError as error:
+        msg = f"{path}: it cannot be told in dialect {dialect}: {error}"
+        raise TaskDataError(msg) from error
 
 
 def _why_skipped(name: str, kind: str, data: object, types: Iterable[str]) -> str:

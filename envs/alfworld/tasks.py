@@ -21,7 +21,6 @@ from pathlib import Path
 
 import platformdirs
 
-from envs.alfworld.difficulty import TaskMeasure, measure_generated
 from envs.alfworld.engine import GameSource
 from envs.alfworld.generator import GENERATOR_VERSION, GeneratedGame, Rooms, generate
 from envs.alfworld.index import GameEntry
@@ -137,7 +136,7 @@ class Tasks:
         if self.data_dir is not None:
             self._files = OfficialGames(self.data_dir, types, index_dir=index_dir, dialect=dialect)
         self._listings: dict[str, Listing] = {}
-        self._generated: Keep[tuple[str, str, int], tuple[GeneratedGame, TaskMeasure]] = Keep(_GENERATED_CACHE)
+        self._generated: Keep[tuple[str, str, int], GeneratedGame] = Keep(_GENERATED_CACHE)
 
     def splits(self) -> tuple[Split, ...]:
         """The splits, official ones first."""
@@ -164,7 +163,8 @@ class Tasks:
         for attempt in range(_TRIES):
             games = self._known(split, look=attempt == 0 and offset == 0).games(type)
             shown = games[offset : offset + limit]
-            if self._official.fit(shown) or all([self._is_fresh(game) for game in shown]):
+            stale = [] if self._official.fit(shown) else [game for game in shown if not self._is_fresh(game)]
+            if not stale:
                 return TaskPage(tuple(self._official_task(split, game) for game in shown), offset, len(games))
         raise self._restless(split)
 
@@ -214,8 +214,12 @@ class Tasks:
         """The game of a task. Raises UnknownTask, TaskDataError."""
         split, _, name = task.id.partition("/")
         if split in GENERATED_SPLITS:
-            made, _ = self._generate(split, *self._read_generated_name(task.id, name))
-            return GameSource(self._told(made.content_hash), task.id, lambda: retold(made.data, self._dialect))
+            made = self._generate(split, *self._read_generated_name(task.id, name))
+            return GameSource(
+                self._told(made.content_hash),
+                task.id,
+                lambda: retold(made.data, self._dialect, task.id),
+            )
         game = self._game(task.id)
         files = self._official
         return GameSource(
@@ -253,23 +257,22 @@ class Tasks:
     def _generated_task(self, split: str, type: str | None, number: int) -> Task:
         """Without a type, the types take turns: number n is of type n modulo 6."""
         chosen = type or self._types[number % len(self._types)]
-        game, measured = self._generate(split, chosen, number)
+        game = self._generate(split, chosen, number)
         metadata = {
             "difficulty": GENERATED_SPLITS[split].difficulty,
             "floor_plan": game.floor_plan,
             "generator_version": GENERATOR_VERSION,
-            **measured._asdict(),
+            "plan_length": len(game.walkthrough),
+            "receptacles_to_search": game.searched,
         }
         return Task(self._env, f"{split}/{chosen}/{number}", split, chosen, self._told(game.content_hash), metadata)
 
-    def _generate(self, split: str, type: str, number: int) -> tuple[GeneratedGame, TaskMeasure]:
+    def _generate(self, split: str, type: str, number: int) -> GeneratedGame:
         made = GENERATED_SPLITS[split]
-
-        def make() -> tuple[GeneratedGame, TaskMeasure]:
-            game = generate(made.seed(number), type=type, difficulty=made.difficulty, rooms=made.rooms)
-            return game, measure_generated(game)
-
-        return self._generated.get((split, type, number), make)
+        return self._generated.get(
+            (split, type, number),
+            lambda: generate(made.seed(number), type=type, difficulty=made.difficulty, rooms=made.rooms),
+        )
 
     def _read_generated_name(self, task_id: str, name: str) -> tuple[str, int]:
         kind, _, digits = name.partition("/")
