@@ -59,11 +59,17 @@ def furnish(draws: Draws, tables: Households, plan: FloorPlan) -> list[Receptacl
             if index % _SHARING.get(kind, 1) == 0:
                 pose = _free_pose(draws, used)
             place = point.beside(draws) if kind in _ON_COUNTERS else _spot(draws, [])
-            while (name := f"{kind}|{place}") in ids:
+            while (name := _id(kind, place)) in ids:
                 place = _spot(draws, [])
             ids.add(name)
             found.append(Receptacle(name, kind, pose, stuck=kind in posed))
     return found
+
+
+def _id(kind: str, place: Point) -> str:
+    """``Cabinet|…``, but ``Sink|…|SinkBasin``: what the player reads is made from it."""
+    whole = kind.removesuffix("Basin")
+    return f"{kind}|{place}" if whole == kind else f"{whole}|{place}|{kind}"
 
 
 def _free_pose(draws: Draws, used: set[Location]) -> Location:

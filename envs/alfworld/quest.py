@@ -67,9 +67,9 @@ def choose_quest(
     for name in _fillers(plan.number):
         if name == lamp or name not in load_frequencies().pickupable or (action and name not in tables.actions[action]):
             continue
-        homes = _homes(name, present)
-        destinations = [kind for kind in homes if name in tables.fits_in[kind] and kind != device]
-        if lamp or (destinations and len(homes) > 1):
+        homes = [kind for kind in _homes(name, present) if name in tables.fits_in[kind]]
+        destinations = [kind for kind in homes if kind != device]
+        if (lamp and homes) or (destinations and len(homes) > 1):
             quests.append((name, destinations))
     if not quests:
         return None
@@ -212,11 +212,11 @@ def _resize(draws: Draws, lots: Sequence[tuple[str, int]], bounds: tuple[int, in
 
 
 def _starts(tables: Households, quest: Quest, receptacles: Iterable[Receptacle]) -> Iterator[Receptacle]:
-    """Where the wanted objects may lie at first: never where they belong."""
-    places = load_frequencies().places[quest.target]
+    """Where the wanted objects may lie at first: where the rules let them be put, and never where they belong."""
     for item in receptacles:
         closed = item.type in tables.openable and not item.stuck
-        if item.type in places and item.type != quest.destination and (closed or not quest.hidden):
+        fits = quest.target in tables.fits_in[item.type] and item.type != quest.destination
+        if fits and (closed or not quest.hidden):
             yield item
 
 

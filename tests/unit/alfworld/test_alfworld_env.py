@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import random
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from envs.alfworld.env import AlfworldEnv
 from envs.alfworld.family import AlfworldFamily
 from envs.alfworld.tasks import DATA_DIR_VARIABLE
-from envs.base import EnvFamily, Environment
+from envs.base import EnvFamily, Environment, Forkable, HasExperts
 from envs.errors import ConfigError, EpisodeOver, InvalidAction, InvalidOption, TaskDataError
 from envs.registry import ALFWORLD, default_registry
 from envs.types import Action, StepResult
@@ -33,7 +35,11 @@ def act(env: AlfworldEnv, command: str) -> StepResult:
 def test_it_keeps_the_seams(family: AlfworldFamily) -> None:
     made = default_registry().make("alfworld-v1")
     assert isinstance(made, EnvFamily)
-    assert isinstance(made.make(), Environment)
+    env = made.make()
+    assert isinstance(env, Environment)
+    assert isinstance(env, Forkable)
+    assert isinstance(env, HasExperts)
+    assert env.experts == ("oracle", "explorer")
     made.close()
     made.close()
 
@@ -86,8 +92,9 @@ def test_valid_is_false_exactly_where_nothing_happens(family: AlfworldFamily) ->
     bad = act(env, "fly to the moon")
     assert (bad.observation.text, bad.valid) == ("Nothing happens.", False)
     assert (bad.state_hash, bad.observation.admissible_actions) == (before.state_hash, first.admissible_actions)
-    for command in first.admissible_actions[:5]:
-        assert act(env, command).valid
+    for place in range(5):
+        offered = act(env, "look").observation.admissible_actions
+        assert act(env, offered[place]).valid
 
 
 @pytest.mark.parametrize(
@@ -160,7 +167,8 @@ def test_no_task_and_no_observation_shows_the_solution(family: AlfworldFamily) -
     env = family.make()
     first = env.reset(task)
     assert "walkthrough" not in repr(task) + repr(first)
-    assert set(task.metadata) == {"difficulty", "floor_plan", "generator_version"}
+    shown = {"difficulty", "floor_plan", "generator_version", "plan_length", "receptacles_to_search"}
+    assert set(task.metadata) <= shown
 
 
 def test_the_same_actions_give_the_same_episode_on_many_threads(family: AlfworldFamily) -> None:
@@ -183,6 +191,80 @@ def test_the_same_actions_give_the_same_episode_on_many_threads(family: Alfworld
         thread.join()
     assert len(found) == 80
     assert all(results == expected for results in found)
+
+
+def test_a_fork_goes_on_alone_and_as_the_original_would(family: AlfworldFamily) -> None:
+    """Also where the expert was asked, near the step limit and with shaping terms."""
+    options = {"max_steps": 12, "shaping": ["potential", "subgoals"]}
+    for task in family.tasks("generated_easy", limit=4).tasks:
+        env = family.make()
+        env.reset(task, options=options)
+        played: list[Action] = []
+        for _ in range(3):
+            action = env.expert_action()
+            assert action is not None
+            played.append(action)
+            env.step(action)
+        fork = env.fork()
+        assert fork is not None
+        assert fork.num_steps == env.num_steps == 3
+        away = [act(fork, "look"), act(fork, "inventory"), act(fork, "go to nowhere")]
+        assert [result.valid for result in away] == [True, True, False]
+        assert env.num_steps == 3
+        other = family.make()  # what the original would have done all alone
+        other.reset(task, options=options)
+        for action in played:
+            other.step(action)
+        while (expected := other.expert_action()) is not None:
+            assert env.expert_action() == fork.expert_action() == expected
+            first, second, third = (each.step(expected) for each in (other, env, fork))
+            assert first == second
+            assert (third.observation, third.reward, third.info) == (first.observation, first.reward, first.info)
+        assert env.num_steps + 3 == fork.num_steps
+
+
+def test_a_fork_has_the_step_limit_of_its_original(family: AlfworldFamily) -> None:
+    env = family.make()
+    env.reset(family.task("generated_easy/look_at_obj_in_light/2"), options={"max_steps": 3})
+    act(env, "look")
+    fork = env.fork()
+    assert fork is not None
+    assert [act(fork, "look").truncated for _ in range(2)] == [False, True]
+    with pytest.raises(EpisodeOver):
+        fork.fork()
+    assert not act(env, "look").truncated
+    with pytest.raises(EpisodeOver, match="not begun"):
+        family.make().fork()
+
+
+def test_an_unknown_expert_is_refused(family: AlfworldFamily) -> None:
+    env = family.make()
+    env.reset(family.task("generated_easy/look_at_obj_in_light/2"))
+    assert env.expert_action("oracle") == env.expert_action()
+    with pytest.raises(InvalidOption, match="gnome"):
+        env.expert_action("gnome")
+
+
+def test_a_live_episode_is_small(family: AlfworldFamily) -> None:
+    """50 steps with model-made commands of a megabyte; what many episodes of a game share is not counted."""
+    env = family.make()
+    env.reset(family.task("generated/pick_two_obj_and_place/5"), options={"max_steps": 200})
+    rng = random.Random(0)
+    observation = act(env, "look").observation
+    for _ in range(50):  # the game's own share grows here
+        observation = act(env, rng.choice(observation.admissible_actions)).observation
+    first = env.fork()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    forks = [first.fork() for _ in range(200) if first is not None]
+    for fork in forks:
+        assert fork is not None
+        act(fork, "x" * 1_000_000)
+        act(fork, "look" + " " * 500_000)
+    each = (tracemalloc.get_traced_memory()[0] - before) / len(forks)
+    tracemalloc.stop()
+    assert len(forks) == 200
+    assert each < 4096
 
 
 def test_readiness_says_how_to_get_the_official_games(family: AlfworldFamily) -> None:

@@ -30,13 +30,13 @@ EASY, HARD = DIFFICULTIES["easy"], DIFFICULTIES["hard"]
 # Raise GENERATOR_VERSION when these change: recorded episodes name the games by seed.
 GOLDEN: list[tuple[int, dict[str, Any], str]] = [
     (0, {}, "3ead4f68e88db87af64bf317947d6ff3d7447ceb345346e577355b4c1f5ef98f"),
-    (1, {}, "b7bb423835869fe7820898fc102acbf47547dba9407b2448ff419b8ebe9ebebe"),
+    (1, {}, "36f6ad381c306d1e37ff9561bc9198b2fd0a6e89b0308518d95a5af3712514e0"),
     (2, {}, "e4f50bdcf75ef363e63d501e36e5893c72500745845bdac3adce4e4a009430cc"),
     (3, {}, "c95f49078afc7f850ca9af0d54f4be4125fc62863c30dea3c62075eee84933ac"),
     (4, {}, "ea5190d66899b5912aba559e164af0091365e2c1fd80b7dd3cc7358816b7c640"),
     (5, {}, "4abb0412ea863c11865bfca2f5730a131aee9e60f2e3abb296dd576ba1e05153"),
-    (7, {"difficulty": "very_easy"}, "a191e1cb4add277b196837ca4daf14b5c4e94eb96661b70c6f34ec8bb9993a0b"),
-    (7, {"difficulty": "easy"}, "932e83dd24459bace8ca95c6cd889285bfb0caee200580125573c6c32777256e"),
+    (7, {"difficulty": "very_easy"}, "5d765a78e3c8b825b2f0af7121937d614608a4d8c263f4d558fec668f819cff7"),
+    (7, {"difficulty": "easy"}, "26278d29e969d7b02ec0ee6819c72ea6b8e96894319c8e831b13eab5754a03d6"),
     (7, {"difficulty": "hard"}, "10c03d5e194ad1d27db19771f58229390962797e1fdf1b6a26a3ec4e11787d6f"),
     (
         7,
