@@ -24,6 +24,8 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("textworld") is None, reason="the alfworld extra is not installed"),
 ]
 
+slow = pytest.mark.slow
+
 AGENT = "agent1"
 MUG = "mug_bar__plus_01_dot_20_bar__plus_00_dot_95_bar__plus_00_dot_00"
 PAN = "pan_bar__plus_02_dot_00_bar__plus_00_dot_95_bar__plus_00_dot_00"
@@ -95,6 +97,12 @@ LEFT_TO_TEXTWORLD = (
 )
 
 
+def mostly_slow(cases: tuple[Any, ...], *, every: int) -> list[Any]:
+    """One case of so many by default, and all of them in the slow set."""
+    values = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [pytest.param(*value, marks=[slow] if number % every else []) for number, value in enumerate(values)]
+
+
 def game(condition: str, *, fact: str = "") -> dict[str, Any]:
     data = kitchen(goal=f"(:goal {condition}))")
     data["pddl_problem"] = data["pddl_problem"].replace("(:init", f"(:init {fact}", 1)
@@ -129,7 +137,7 @@ def play_both(data: GameData, engine: TextWorldEngine, *, ways: int, steps: int)
     return won
 
 
-@pytest.mark.parametrize("condition", TO_REACH)
+@pytest.mark.parametrize("condition", mostly_slow(TO_REACH, every=3))
 def test_goals_are_reached_at_the_same_step(fast: TextWorldEngine, condition: str) -> None:
     data = game(condition)
     admit(parse_game(data), data, path="game")
@@ -138,7 +146,7 @@ def test_goals_are_reached_at_the_same_step(fast: TextWorldEngine, condition: st
     assert won[0] is False
 
 
-@pytest.mark.parametrize("condition", HELD)
+@pytest.mark.parametrize("condition", mostly_slow(HELD, every=3))
 def test_goals_that_hold_at_first_do_so_in_both(fast: TextWorldEngine, condition: str) -> None:
     data = game(condition)
     assert play_both(data, fast, ways=2, steps=20)[0] is True
@@ -146,7 +154,7 @@ def test_goals_that_hold_at_first_do_so_in_both(fast: TextWorldEngine, condition
         admit(parse_game(data), data, path="game")
 
 
-@pytest.mark.parametrize(("condition", "reason"), REFUSED)
+@pytest.mark.parametrize(("condition", "reason"), mostly_slow(REFUSED, every=len(REFUSED)))
 def test_what_textworld_cannot_load_is_refused_with_the_reason(
     fast: TextWorldEngine, condition: str, reason: str
 ) -> None:
@@ -159,7 +167,7 @@ def test_what_textworld_cannot_load_is_refused_with_the_reason(
     assert reason in caught.value.message
 
 
-@pytest.mark.parametrize(("condition", "reason"), LEFT_TO_TEXTWORLD)
+@pytest.mark.parametrize(("condition", "reason"), mostly_slow(LEFT_TO_TEXTWORLD, every=3))
 def test_what_only_textworld_plays_is_refused_with_the_reason(
     fast: TextWorldEngine, condition: str, reason: str
 ) -> None:
@@ -188,6 +196,7 @@ def test_goal_texts_are_shown_as_they_stand(fast: TextWorldEngine, text: str) ->
     assert parse_game(data).goal_text == text
 
 
+@slow
 def test_dialect_0_2_means_what_alfworlds_own_does(shared_dir: Path) -> None:
     """Read by TextWorld's and Fast Downward's own parsers, whatever blanks and comments either has."""
     import sys
