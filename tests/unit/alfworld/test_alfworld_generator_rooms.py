@@ -214,7 +214,7 @@ def test_receptacles_are_as_frequent_as_in_real_rooms(room: str) -> None:
 
 
 def test_all_types_together_make_rooms_of_the_official_size() -> None:
-    """25 receptacles and 40 objects in the mean; the 54 real games, whose choice of rooms differs, have 21.6 and 40.4."""
+    """25 receptacles and 40 objects in the mean; the 54 real games, from other rooms, have 21.6 and 40.4."""
     rows = [measures(generate(seed).build()) for seed in range(120)]
     assert statistics.mean(row["receptacles"] for row in rows) == pytest.approx(25, abs=3)
     assert statistics.mean(row["objects"] for row in rows) == pytest.approx(40, abs=3)
