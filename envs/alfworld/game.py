@@ -62,7 +62,6 @@ class Game:
         self.microwaves = self.receptacles_of_type("microwavetype")
         self.fridges = self.receptacles_of_type("fridgetype")
         self.knives = self.objects_of_type("knifetype") | self.objects_of_type("butterknifetype")
-        self.fits_in = self._fits_in(facts.get("cancontain", frozenset()))
         self.goal = compile_goal(problem)
         self.first_contents, self.first_places = _sorted_groups(facts)
         self.views: dict[tuple[Hashable, ...], View] = {}  # what has been found acceptable so far: see rules.view
@@ -87,6 +86,19 @@ class Game:
         if found is None:
             found = self._fact_digests[fact] = _digest(" ".join(fact))
         return found
+
+    @cached_property
+    def fits_in(self) -> dict[str, frozenset[str]]:
+        """The receptacles that accept each object, by the types of both."""
+        by_type = _group((kind, name) for name in self.receptacles for kind in self.receptacle_types.get(name, ()))
+        accepting: dict[str, set[str]] = {}
+        for receptacle_type, object_type in self.problem.facts.get("cancontain", ()):
+            accepting.setdefault(object_type, set()).update(by_type.get(receptacle_type, ()))
+        by_kinds: dict[tuple[str, ...], frozenset[str]] = {}
+        for kinds in self.object_types.values():
+            if kinds not in by_kinds:
+                by_kinds[kinds] = frozenset().union(*(accepting.get(kind, ()) for kind in kinds))
+        return {name: by_kinds[kinds] for name, kinds in self.object_types.items()}
 
     def objects_of_type(self, kind: str) -> frozenset[str]:
         """The objects that the facts give this type (``mugtype``)."""
@@ -123,18 +135,6 @@ class Game:
     def locations(self) -> Mapping[str, str]:
         """Where ``go to`` leads for each receptacle."""
         return MappingProxyType(dict(reversed(self.receptacle_places)))
-
-    def _fits_in(self, can_contain: Iterable[Fact]) -> dict[str, frozenset[str]]:
-        """The receptacles that accept each object, by the types of both."""
-        by_type = _group((kind, name) for name in self.receptacles for kind in self.receptacle_types.get(name, ()))
-        accepting: dict[str, set[str]] = {}
-        for receptacle_type, object_type in can_contain:
-            accepting.setdefault(object_type, set()).update(by_type.get(receptacle_type, ()))
-        by_kinds: dict[tuple[str, ...], frozenset[str]] = {}
-        for kinds in self.object_types.values():
-            if kinds not in by_kinds:
-                by_kinds[kinds] = frozenset().union(*(accepting.get(kind, ()) for kind in kinds))
-        return {name: by_kinds[kinds] for name, kinds in self.object_types.items()}
 
     def _initial_state(self, problem: Problem) -> State:
         facts = problem.facts

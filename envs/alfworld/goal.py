@@ -304,13 +304,16 @@ class _Things:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self._declared: dict[str, list[str]] = {}
-        for name, kind in problem.types.items():
-            self._declared.setdefault(kind, []).append(name)
         self._candidates: dict[str, tuple[str, ...]] = {}
 
-    def of_kind(self, kind: str) -> Iterable[str]:
+    def of_kind(self, kind: str) -> list[str]:
         """The things of a type, in the order of declaration: all of them are of the type ``object``."""
-        return self.problem.types if kind == "object" else self._declared.get(kind, ())
+        found = self._declared.get(kind)
+        if found is None:
+            types = self.problem.types
+            found = list(types) if kind == "object" else [name for name, declared in types.items() if declared == kind]
+            self._declared[kind] = found
+        return found
 
     def candidates(self, variable: str, kind: str, conjuncts: Iterable[Formula]) -> tuple[str, ...]:
         """The things of the variable's type that the constant facts allow, in the order of declaration."""
@@ -322,8 +325,10 @@ class _Things:
     def matching(self, literal: Literal) -> list[Fact]:
         """The facts of a constant predicate that fit the constants among a literal's arguments."""
         places = [(place, name) for place, name in enumerate(literal[1:]) if not is_variable(name)]
-        facts = self.problem.facts.get(literal[0], ())
-        return [fact for fact in facts if all(fact[place] == name for place, name in places)] if places else list(facts)
+        facts = list(self.problem.facts.get(literal[0], ()))
+        for place, name in places:
+            facts = [fact for fact in facts if fact[place] == name]
+        return facts
 
     def _allowed(self, variable: str, kind: str, conjuncts: Iterable[Formula]) -> Iterable[str]:
         found = self.of_kind(kind)
@@ -339,7 +344,7 @@ class _Things:
             elif predicate in CHANGING:
                 if not test.positive or PREDICATES[predicate][place] == kind != "object":
                     continue  # nothing is constant about it
-                allowed = set(self._declared.get(PREDICATES[predicate][place], ()))
+                allowed = set(self.of_kind(PREDICATES[predicate][place]))
             else:
                 allowed = {fact[place] for fact in self.matching(test.literal)}
             if test.positive:
