@@ -100,9 +100,7 @@ def read_request(sentence: str, receptacles: Iterable[str] = ()) -> Request | No
 @lru_cache(maxsize=1)
 def thing_kinds() -> frozenset[str]:
     """Every kind of thing that may have to be brought somewhere, and the lamps."""
-    fits_in = load_households().fits_in
-    names = {name for things in fits_in.values() for name in things if not name.endswith(("Sliced", "Roll"))}
-    return frozenset(name.lower() for name in names) | set(_LAMPS)
+    return frozenset(name.lower() for name in _class_names()) - _receptacle_words() | set(_LAMPS)
 
 
 @lru_cache(maxsize=1)
@@ -112,12 +110,23 @@ def receptacle_kinds() -> frozenset[str]:
     return frozenset(name.lower() for name in tables.fits_in if name not in tables.movable_receptacles)
 
 
+def _class_names() -> set[str]:
+    """The classes of things in alfworld's tables, whatever can be moved among them."""
+    tables = load_households()
+    names = {name for things in tables.fits_in.values() for name in things}
+    names |= {name for plan in tables.floor_plans.values() for name in plan.classes}
+    return {name for name in names if not name.endswith(("Sliced", "Roll"))} - {"Chair", "Lamp"}
+
+
+def _receptacle_words() -> set[str]:
+    """All that a receptacle may be called: no thing has such a name."""
+    return {word for kind in receptacle_kinds() for word in _spellings()[kind]}
+
+
 @lru_cache(maxsize=1)
 def _spellings() -> dict[str, tuple[str, ...]]:
     """How each kind may be written: ``alarmclock``, "alarm clock"."""
-    tables = load_households()
-    names = {name for things in tables.fits_in.values() for name in things} | set(tables.fits_in)
-    names |= {"DeskLamp", "FloorLamp"}
+    names = _class_names() | set(load_households().fits_in)
     found = {name.lower(): (name.lower(), _with_blanks(name), *_ALIASES.get(name.lower(), ())) for name in names}
     return {kind: tuple(dict.fromkeys(spellings)) for kind, spellings in found.items()}
 

@@ -50,6 +50,8 @@ def test_every_template_is_understood_for_every_pair(task_type: str) -> None:
         ("turn on the desk lamp and examine a watch in its light", Request("watch", lamps=("desklamp",))),
         ("inspect the credit card under a lamp", Request("creditcard", lamps=("desklamp", "floorlamp"))),
         ("read the book by the floor lamp", Request("book", lamps=("floorlamp",))),
+        ("put the teddy bear on the bed", Request("teddybear", "bed")),
+        ("on the arm chair, put a pillow", Request("pillow", "armchair")),
         ("put the toilet paper in the cabinet", Request("toiletpaper", "cabinet")),
     ],
 )
