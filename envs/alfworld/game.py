@@ -200,7 +200,7 @@ def read_game_file(path: str | Path) -> tuple[GameData, str]:
     try:
         raw = Path(path).read_bytes()
         data = json.loads(raw)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         msg = f"{path}: cannot be read as a game: {error}"
         raise TaskDataError(msg) from error
     if not isinstance(data, dict):

@@ -283,9 +283,13 @@ def _check_household(types: Mapping[str, str], facts: Mapping[str, frozenset[Fac
         if kind == "receptacle" and places[name] != 1:
             msg = f"the receptacle {name} must be at exactly one location, found {places[name]}"
             raise GameFormatError(msg)
-        if kind in ("receptacle", "object") and not kinds[name]:
-            msg = f"no fact gives the {kind} {name} a type"
-            raise GameFormatError(msg)
+        if kind in ("receptacle", "object"):
+            if not kinds[name]:
+                msg = f"no fact gives the {kind} {name} a type"
+                raise GameFormatError(msg)
+            if "_bar_" not in name:  # what the player reads would end in a blank, which no command may
+                msg = f"the {kind} {name} has no '_bar_' in its id, so that no command could name it"
+                raise GameFormatError(msg)
     held = {name for _, name in facts.get("holds", ())}
     if len(held) != len(facts.get("holdsany", ())):
         msg = f"the agent holds {len(held)} objects at the start, which does not fit the fact holdsAny"

@@ -110,6 +110,13 @@ def test_a_broken_problem_is_refused_with_its_reason(old: str, new: str, reason:
         parse_problem(PROBLEM.replace(old, new, 1))
 
 
+@pytest.mark.parametrize("name", ["mug_bar_1", "desk_bar_1"])
+def test_what_no_command_could_name_is_refused(name: str) -> None:
+    """Without "_bar_" what the player reads ends in a blank, which TextWorld takes off every command."""
+    with pytest.raises(GameFormatError, match="no command could name it"):
+        parse_problem(PROBLEM.lower().replace(name, "thing"))
+
+
 def test_sections_are_wanted_in_order() -> None:
     with pytest.raises(GameFormatError, match=":init"):
         parse_problem("(define (problem p) (:domain alfred) (:objects a - object) (:goal (x ?a)))")
