@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from envs.alfworld.game import GameData
+from envs.alfworld.game import Game, GameData
 from envs.types import Readiness
 
 __all__ = ["ENGINES", "Engine", "GameSource", "Session"]
@@ -20,13 +20,15 @@ class GameSource:
     """A game as an engine opens it: its content hash, its path for messages, and how to get its JSON, which an engine
     that knows the game already never asks for. ``load`` raises TaskDataError.
 
-    ``load_packed`` gives the same game as ``envs.alfworld.packed.pack_game`` wrote it; None where that is not at hand.
+    ``load_packed`` gives the same game as ``envs.alfworld.packed.pack_game`` wrote it, ``build`` makes it without any
+    file; None where that cannot be.
     """
 
     content_hash: str
     path: str
     load: Callable[[], GameData]
     load_packed: Callable[[], bytes] | None = None
+    build: Callable[[], Game] | None = None
 
 
 class Session(Protocol):

@@ -86,7 +86,9 @@ class NativeEngine:
 
 
 def _load(source: GameSource) -> Game:
-    """From the index where it has the game, else from its file."""
+    """As it is made, where it is made here; from the index where that has the game; else from its file."""
+    if source.build is not None:
+        return source.build()
     packed = source.load_packed() if source.load_packed is not None else None
     if packed is not None:
         try:

@@ -219,6 +219,7 @@ class Tasks:
                 self._told(made.content_hash),
                 task.id,
                 lambda: retold(made.data, self._dialect, task.id),
+                build=made.build if self._dialect is None else None,
             )
         game = self._game(task.id)
         files = self._official

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from typer.testing import CliRunner
 
 import envs.alfworld.export as export
 from envs.alfworld.export import write_generated_games
-from envs.alfworld.game import load_game
+from envs.alfworld.game import load_game, parse_game
 from envs.alfworld.generator import generate
+from envs.alfworld.native_engine import NativeEngine
+from envs.alfworld.packed import pack_game
 from envs.alfworld.tasks import Tasks
 from envs.commands import app
 from envs.errors import ConfigError, EnvloopError, InvalidOption, UnknownTaskType
@@ -53,6 +56,18 @@ def test_files_are_the_games_that_the_service_makes_of_the_same_numbers(tmp_path
     written = write_generated_games(tmp_path, 6, first_seed=12)
     made = tasks.page("generated", offset=12, limit=6).tasks
     assert [file.content_hash for file in written] == [task.content_hash for task in made]
+
+
+def test_the_service_plays_generated_games_without_writing_and_parsing_them() -> None:
+    tasks = Tasks(ALFWORLD.name, ALFWORLD.task_types, None)
+    (task,) = tasks.page("generated", offset=3, limit=1).tasks
+    source = tasks.source(task)
+
+    def load() -> Any:
+        raise AssertionError("its file is not needed")
+
+    game = NativeEngine().game(replace(source, load=load))
+    assert pack_game(game) == pack_game(parse_game(source.load()))
 
 
 def test_the_types_take_turns(tmp_path: Path) -> None:
