@@ -154,13 +154,14 @@ def _fetch(
     dest: Annotated[Path | None, typer.Option(help="Folder for the games; default: your data folder.")] = None,
     as_json: _Json = False,
 ) -> None:
-    """Download the official games, checked and resumable, and say where they are."""
+    """Download the official games, checked and resumable, index them, and say where they are."""
     if env != "alfworld":
         raise ConfigError(
             f"there is nothing to fetch for {env!r}",
             hint="known: alfworld; DB Bench reads its files from the folder DBBENCH_DATA (docs/training.md)",
         )
     from envs.alfworld.fetch import FetchProgress, fetch_alfworld
+    from envs.config import EnvServerSettings
 
     with _progress() as bar:
         tasks: dict[tuple[str, str], Any] = {}
@@ -171,15 +172,17 @@ def _fetch(
                 tasks[key] = bar.add_task(f"{now.phase} {now.archive}", total=now.total)
             bar.update(tasks[key], completed=now.done, total=now.total)
 
-        report = fetch_alfworld(dest, progress=show)
+        report = fetch_alfworld(dest, progress=show, index_dir=EnvServerSettings.load().alfworld.index_dir)
+    index = str(report.index) if report.index else None
     if as_json:
-        typer.echo(json.dumps({"data_dir": str(report.data_dir), "num_games": report.num_games}))
+        typer.echo(json.dumps({"data_dir": str(report.data_dir), "num_games": report.num_games, "index": index}))
         return
     for archive in report.archives:
         checked = "checked" if archive.sha256_known else "recorded"
         typer.echo(f"{archive.name}: {archive.num_files} files, SHA-256 {archive.sha256} ({checked})")
     for split, size in report.num_games.items():
         typer.echo(f"{split}: {size} games")
+    typer.echo(f"their index is {index}" if index else "their index could not be written: every start reads them again")
     typer.echo(f"the games are in {report.data_dir}; found there by default, or set ALFWORLD_DATA to it")
 
 

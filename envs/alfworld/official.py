@@ -238,7 +238,7 @@ class OfficialGames:
         try:
             data = json.loads(raw)
         except ValueError as error:
-            skipped, refused = "not JSON", f"{trial / _GAME_FILE}: cannot be read as a game: {error}"
+            refused = f"{trial / _GAME_FILE}: cannot be read as a game: {error}"
         else:
             skipped = _why_skipped(name, kind, data, self._types)
             if not skipped or name in _listed(split):

@@ -17,6 +17,7 @@ import pytest
 from envs.alfworld.family import AlfworldFamily
 from envs.alfworld.fetch import ARCHIVES, Archive, FetchProgress, fetch_alfworld
 from envs.alfworld.generator import generate
+from envs.alfworld.index import GameIndex
 from envs.errors import TaskDataError, TransportError
 from envs.registry import ALFWORLD
 
@@ -126,6 +127,9 @@ def test_fetched_games_can_be_played(server: Server, archives: list[Archive], tm
         assert not fetched.sha256_known
         ends = [at for at in seen if at.archive == archive.name and at.done == at.total]
         assert [at.phase for at in ends] == ["download", "extract"]
+    assert seen[-1] == FetchProgress("valid_seen", "index", 2, 2)
+    assert report.index is not None
+    assert report.index.is_file()
     manifest = json.loads(report.manifest.read_text())
     assert [row["sha256"] for row in manifest["archives"]] == [fetched.sha256 for fetched in report.archives]
     assert sorted(path.name for path in report.data_dir.iterdir()) == ["envloop-manifest.json", "json_2.1.1"]
@@ -137,6 +141,20 @@ def test_fetched_games_can_be_played(server: Server, archives: list[Archive], tm
         reward = env.step(action).reward
     assert reward == 1.0
     family.close()
+
+
+def test_fetched_games_are_indexed(server: Server, archives: list[Archive], tmp_path: Path) -> None:
+    """Also over an index of before, when only the trajectories were there."""
+    fetch = {"dest": tmp_path / "data", "index_dir": tmp_path / "index"}
+    with pytest.raises(TaskDataError, match="no game that can be played"):
+        fetch_alfworld(**fetch, archives=archives[:1])
+    report = fetch_alfworld(**fetch, archives=archives)
+    assert report.index == next((tmp_path / "index").glob("*.sqlite3"))
+    index = GameIndex(report.data_dir / "json_2.1.1", index_dir=tmp_path / "index")
+    _, rows = index.load("valid_seen")
+    assert len(rows) == 2
+    assert all(index.packed(row.content_hash) for row in rows.values())
+    index.close()
 
 
 def test_what_is_there_is_not_fetched_again(server: Server, archives: list[Archive], tmp_path: Path) -> None:
