@@ -39,7 +39,7 @@ class Difference:
     """Where two engines part: what was played until then, what they tell differently, and what each of them tells.
 
     ``walker`` and ``seed`` say who played, where that can be repeated. ``what`` is ``loading`` where only the reference
-    refuses the game.
+    refuses the game, ``failure`` where the native engine raises an exception.
     """
 
     game: str

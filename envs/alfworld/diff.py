@@ -208,7 +208,12 @@ class _Pair:
                 return len(played), won, None
             command = WALKERS[walker](rng, ours, played)
             played.append(command)
-            texts = (ours.step(command)[0], theirs.step(command)[0])
+            try:
+                text = ours.step(command)[0]
+            except Exception as error:  # noqa: BLE001 - whatever it raises, TextWorld has an answer, and it is shown
+                where = (source.path, walker, seed, tuple(played))
+                return len(played), won, Difference(*where, "failure", repr(error), theirs.step(command)[0])
+            texts = (text, theirs.step(command)[0])
 
 
 def _compare_all(

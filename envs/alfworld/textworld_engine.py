@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from envs.alfworld.engine import GameSource
 from envs.alfworld.pddl import Fact
@@ -62,11 +62,11 @@ class _Worker:
             self._clean_up()
             msg = f"no TextWorld worker can be started: {error}"
             raise BackendUnavailable(msg) from error
-        if self._process.stdin is None or self._process.stdout is None:
-            raise AssertionError
-        self._requests, self._answers = self._process.stdin, self._process.stdout
+        self._requests = cast("IO[bytes]", self._process.stdin)
+        self._answers = cast("IO[bytes]", self._process.stdout)
         os.set_blocking(self._requests.fileno(), False)
         os.set_blocking(self._answers.fileno(), False)
+        self._in_use = threading.Lock()  # the pipes, by a request
         self.memory_bytes = 0
         try:
             self._receive()  # it says that it is ready
@@ -80,7 +80,27 @@ class _Worker:
 
     def request(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Send a request and wait for its answer. Raises BackendUnavailable where the worker died or is silent."""
-        unsent = memoryview(json.dumps(message).encode() + b"\n")
+        with self._in_use:
+            if self._requests.closed:
+                raise self._gone("has been stopped")
+            self._send(memoryview(json.dumps(message).encode() + b"\n"))
+            return self._receive()
+
+    def stop(self) -> None:
+        """End the process and free what it used. Idempotent."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        with self._in_use:  # who waits for an answer hears of the end from the pipe, as long as it is open
+            self._requests.close()
+            self._answers.close()
+            self._clean_up()
+
+    def _clean_up(self) -> None:
+        self._log.close()
+        self._folder.cleanup()
+
+    def _send(self, unsent: memoryview) -> None:
         deadline = time.monotonic() + self._timeout_s
         while unsent:
             self._wait_for(self._requests, selectors.EVENT_WRITE, deadline)
@@ -88,32 +108,13 @@ class _Worker:
                 unsent = unsent[self._requests.write(unsent[:_CHUNK_BYTES]) or 0 :]
             except OSError as error:
                 raise self._gone(f"cannot be written to ({error})") from error
-            except ValueError as error:
-                raise self._gone("has been stopped") from error
-        return self._receive()
-
-    def stop(self) -> None:
-        """End the process and free what it used. Idempotent."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        self._requests.close()
-        self._answers.close()
-        self._clean_up()
-
-    def _clean_up(self) -> None:
-        self._log.close()
-        self._folder.cleanup()
 
     def _receive(self) -> dict[str, Any]:
         line = bytearray()
         deadline = time.monotonic() + self._timeout_s
         while not line.endswith(b"\n"):  # an answer is one line, and there is no other before the next request
             self._wait_for(self._answers, selectors.EVENT_READ, deadline)
-            try:
-                chunk = self._answers.read(_CHUNK_BYTES)
-            except ValueError as error:
-                raise self._gone("has been stopped") from error
+            chunk = self._answers.read(_CHUNK_BYTES)
             if chunk == b"":
                 raise self._gone("died")
             line += chunk or b""
@@ -124,10 +125,7 @@ class _Worker:
     def _wait_for(self, pipe: IO[bytes], event: int, deadline: float) -> None:
         """Until a pipe is ready. Raises BackendUnavailable at the deadline (of ``time.monotonic``)."""
         with selectors.DefaultSelector() as selector:
-            try:
-                selector.register(pipe, event)
-            except ValueError as error:  # closed
-                raise self._gone("has been stopped") from error
+            selector.register(pipe, event)
             if not selector.select(max(0.0, deadline - time.monotonic())):
                 raise self._gone(f"gave no answer within {self._timeout_s:g} s")
 

@@ -14,7 +14,7 @@ from envs.alfworld.engine import ENGINES, Engine, GameSource, Session
 from envs.alfworld.family import AlfworldFamily
 from envs.alfworld.native_engine import NativeEngine
 from envs.alfworld.state import State
-from envs.alfworld.textworld_engine import FAST_WORKER, TextWorldEngine
+from envs.alfworld.textworld_engine import TextWorldEngine
 from envs.errors import (
     BackendUnavailable,
     CapacityExceeded,
@@ -37,10 +37,9 @@ WAY = ("go to countertop 1", "take mug 1 from countertop 1", "use desklamp 1")
 
 
 @pytest.fixture
-def both() -> Iterator[BothEngine]:
-    engine = BothEngine(NativeEngine(), TextWorldEngine(max_workers=1, command=FAST_WORKER, with_facts=True))
-    yield engine
-    engine.close()
+def both(fast: TextWorldEngine) -> Iterator[BothEngine]:
+    yield BothEngine(NativeEngine(), fast)  # not closed: the judge is used again
+    assert "0 of 2 workers busy" in fast.ready().detail
 
 
 @pytest.fixture
@@ -59,9 +58,11 @@ def test_an_episode_of_both_is_the_native_one(both: BothEngine) -> None:
     native = NativeEngine().open(KITCHEN)
     session: Session = both.open(KITCHEN)
     assert isinstance(both, Engine)
-    assert not both.ready().ready  # its one worker is in use
+    other = both.open(KITCHEN)
+    assert not both.ready().ready  # both workers are in use
     with pytest.raises(CapacityExceeded):
         both.open(KITCHEN)
+    other.close()
     assert session.reset() == native.reset()
     for command in ("nonsense", *WAY):
         assert session.step(command) == native.step(command)
@@ -94,7 +95,7 @@ def test_the_first_difference_ends_the_episode_and_frees_the_worker(both: BothEn
     assert isinstance(session, BothSession)
     assert session.difference is not None
     assert session.difference.commands == WAY
-    assert both.ready().ready
+    assert "0 of 2 workers busy" in both.ready().detail
     for call in (lambda: session.step("look"), session.reset):
         with pytest.raises(EngineMismatch, match="won differs"):
             call()
@@ -116,16 +117,22 @@ def test_games_that_one_engine_refuses(both: BothEngine) -> None:
     broken = kitchen() | {"pddl_problem": "(define (problem x)"}
     with pytest.raises(TaskDataError, match="unbalanced"):
         both.open(GameSource("broken", "broken", lambda: broken))
-    assert both.ready().ready
 
     class Refusing(NativeEngine):
         name = "picky"
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
 
         def open(self, source: GameSource) -> Any:
             raise TaskDataError(f"{source.path}: not for me")
 
     with pytest.raises(EngineMismatch, match=r"picky refuses: .*: not for me"):
         BothEngine(NativeEngine(), Refusing()).open(KITCHEN)
+    picky = Refusing()
+    BothEngine(NativeEngine(), picky).close()
+    assert picky.closed == 1
 
 
 def play(family: AlfworldFamily, task_id: str) -> tuple[list[Any], Any]:

@@ -159,6 +159,19 @@ def test_a_game_that_only_the_reference_refuses_is_a_difference() -> None:
     assert "not for me" in report.first.transcript()
 
 
+def test_an_exception_of_the_native_engine_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(session: NativeSession, command: str) -> tuple[str, bool]:
+        raise LookupError(command)
+
+    monkeypatch.setattr(NativeSession, "step", fail)
+    monkeypatch.setattr(LyingSession, "step", lambda session, command: ("fine", False))
+    report = diff_engines([source(0)], reference=Double(), steps=5, walkers=["random"])
+    assert report.first is not None
+    assert report.first.what == "failure"
+    assert report.first.native == f"LookupError({report.first.commands[0]!r})"
+    assert report.first.reference == "fine"
+
+
 def test_a_failing_reference_is_no_difference_and_its_sessions_are_closed() -> None:
     reference = Double(fails=True)
     with pytest.raises(BackendUnavailable, match="gone"):
