@@ -34,10 +34,12 @@ def test_tables_are_complete() -> None:
 
 
 def test_licences_go_with_the_data() -> None:
-    mit = PACKAGE.joinpath("households.NOTICE").read_text(encoding="utf-8")
-    assert "MIT License" in mit
-    assert "Copyright (c) 2020 Mohit Shridhar and others" in mit
-    assert "Permission is hereby granted" in mit
+    for name in ("households", "household_frequencies"):
+        mit = PACKAGE.joinpath(f"{name}.NOTICE").read_text(encoding="utf-8")
+        assert f"{name}.json" in mit
+        assert "MIT License" in mit
+        assert "Copyright (c) 2020 Mohit Shridhar and others" in mit
+        assert "Permission is hereby granted" in mit
     assert PACKAGE.joinpath("valid_unseen.NOTICE").read_text(encoding="utf-8").endswith(mit[mit.index("MIT License") :])
     apache = PACKAGE.joinpath("agentbench.NOTICE").read_text(encoding="utf-8")
     assert "Apache License, Version 2.0" in apache
