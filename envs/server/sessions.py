@@ -105,7 +105,10 @@ class SessionTable:
                 history = session.history.until(step)
                 if session.environment is not None and step == session.steps:
                     present = Branch(session.task, session.environment, session.view)
-                    branches = await self._whole(self._run(session.spec.blocking, lambda: copy(present, count)))
+                    if session.spec.blocking:
+                        branches = await self._whole(self._run(True, lambda: copy(present, count)))
+                    else:  # in one go: a step in between would be in the copies and not in their history
+                        branches = copy(present, count)
             if branches is None:
                 replay = Replay(session.id, family, session.task, session.seed, session.options, history)
                 branches = await self._whole(self._replayed(replay, count))

@@ -145,6 +145,18 @@ async def test_a_creation_cancelled_in_the_middle_leaves_nothing(make_table: Any
     assert table.num_live == 0
 
 
+@pytest.mark.parametrize("env", ["counting", "blocking_counting"])
+async def test_a_step_at_the_same_time_is_not_in_the_fork(make_table: Any, env: str) -> None:
+    table, _ = await make_table()
+    (await table._families.get(env)).copies = True
+    episode = await begin(table, env)
+    forking = asyncio.create_task(table.fork(episode))
+    stepping = asyncio.create_task(table.step(episode, ONE))
+    (fork,) = await forking
+    assert ((await stepping).steps, fork.steps) == (1, 0)
+    assert (await table.step(fork.id, ONE)).view.valid
+
+
 @pytest.mark.parametrize("copies", [True, False])
 async def test_a_fork_cancelled_in_the_middle_leaves_nothing(
     make_table: Any, monkeypatch: pytest.MonkeyPatch, copies: bool
