@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from envs.alfworld.engine import ENGINES, Engine
-from envs.alfworld.env import AlfworldEnv
+from envs.alfworld.env import AlfworldEnv, Workshop
 from envs.alfworld.native_engine import NativeEngine
 from envs.alfworld.tasks import DATA_DIR_VARIABLE, DIALECTS, Tasks
 from envs.errors import ConfigError
@@ -60,6 +60,13 @@ class AlfworldFamily:
         self._textworld_workers = textworld_workers
         self._lock = threading.Lock()
         self._engine(engine)
+        self._workshop = Workshop(
+            spec=self.spec,
+            find_game=self._tasks.source,
+            find_engine=self._engine,
+            parse_game=self._native.game,
+            engine=engine,
+        )
 
     def splits(self) -> Sequence[Split]:
         """The splits that can be played here."""
@@ -85,13 +92,7 @@ class AlfworldFamily:
 
     def make(self) -> AlfworldEnv:
         """A new environment, not yet reset."""
-        return AlfworldEnv(
-            self.spec,
-            find_game=self._tasks.source,
-            find_engine=self._engine,
-            parse_game=self._native.game,
-            engine=self._default_engine,
-        )
+        return AlfworldEnv(self._workshop)
 
     def ready(self) -> Readiness:
         """Whether episodes can be started, and whether the official games are here."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from envs.alfworld.env import AlfworldEnv
+from envs.alfworld.explorer import Explorer
 from envs.alfworld.family import AlfworldFamily
 from envs.alfworld.tasks import DATA_DIR_VARIABLE
 from envs.base import EnvFamily, Environment, Forkable, HasExperts
@@ -243,6 +244,25 @@ def test_an_unknown_expert_is_refused(family: AlfworldFamily) -> None:
     assert env.expert_action("oracle") == env.expert_action()
     with pytest.raises(InvalidOption, match="gnome"):
         env.expert_action("gnome")
+
+
+def test_the_explorer_reads_what_the_episode_has_told_and_no_more(family: AlfworldFamily) -> None:
+    """One that reads along from the first observation chooses the same; nothing said in vain or at length stops it."""
+    for task in family.tasks("generated", limit=3).tasks:
+        env = family.make()
+        reader = Explorer(env.reset(task).text)
+        for number, command in enumerate(["look", "fly", "y" * 5000]):
+            reader.observe(command if number < 2 else "", act(env, command).observation.text)
+        result = None
+        while (action := env.expert_action("explorer")) is not None:
+            assert action.arguments["action"] == reader.choose()
+            fork = env.fork()
+            assert fork is not None
+            assert fork.expert_action("explorer") == action
+            result = env.step(action)
+            reader.observe(reader.choose(), result.observation.text)
+        assert result is not None
+        assert result.reward == 1.0
 
 
 def test_a_live_episode_is_small(family: AlfworldFamily) -> None:
