@@ -160,6 +160,9 @@ def parse_problem(text: str) -> Problem:
     if len(sections[":goal"]) != 2:
         msg = "the goal section must hold exactly one expression"
         raise GameFormatError(msg)
+    if len(sections["problem"]) != 2 or not isinstance(sections["problem"][1], str):
+        msg = f"the problem must have one name, not {_shown(sections['problem'][1:])}"
+        raise GameFormatError(msg)
     if sections[":domain"][1:] != [_DOMAIN]:
         msg = f"the problem must be one of the domain {_DOMAIN}, not {_shown(sections[':domain'][1:])}"
         raise GameFormatError(msg)

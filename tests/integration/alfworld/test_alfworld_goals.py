@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alfworld_games import kitchen
+from alfworld_games import ALL_TASKS, kitchen
+from alfworld_mutations import mutate
 
 from envs.alfworld.admission import admit
 from envs.alfworld.dialect import write_in_dialect
@@ -224,3 +225,20 @@ def test_dialect_0_2_means_what_alfworlds_own_does(shared_dir: Path) -> None:
     old, new = meaning((logic / "alfred.twl2").read_text()), meaning(load_households().grammar)
     assert meaning(grammar) == old
     assert new != old
+
+
+@slow
+def test_what_is_broken_and_admitted_all_the_same_plays_alike(fast: TextWorldEngine) -> None:
+    """Games broken at random: those that the native engine takes, TextWorld loads, and nothing in them differs."""
+    rng = random.Random(7)
+    played = 0
+    while played < 60:
+        original = kitchen(rng.choice(ALL_TASKS), dialect=rng.choice(("0.2", "0.4")))
+        data = mutate(rng, original)
+        try:
+            admit(parse_game(data), data, path="game")
+        except TaskDataError:
+            continue
+        if data != original:
+            play_both(data, fast, ways=1, steps=12)
+            played += 1

@@ -74,6 +74,8 @@ def test_unbalanced_text_is_refused(text: str, reason: str) -> None:
     ("old", "new", "reason"),
     [
         ("(define", "(redefine", "begin"),
+        ("(problem p)", "(problem)", "one name"),
+        ("(problem p)", "(problem (p))", "one name"),
         (":goal", ":constraints", "unknown"),
         (":goal", ":init", "twice"),
         (":domain alfred", ":domain blocks", "domain alfred"),
