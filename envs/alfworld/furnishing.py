@@ -1,7 +1,7 @@
 """What stands in a generated room: the receptacles of its floor plan, and those that a floor plan lists by class alone.
 
-Those without a pose are as many as in real games (``envs.alfworld.frequencies``). Further cabinets and drawers among
-them cannot be opened, as there: things stand on them.
+Of those without a pose there are as many as in real games (``envs.alfworld.frequencies``). Cabinets and drawers among
+them do not open, as there: things stand on them.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def furnish(draws: Draws, tables: Households, plan: FloorPlan) -> list[Receptacl
             while (name := _id(kind, place)) in ids:
                 place = _spot(draws, [])
             ids.add(name)
-            found.append(Receptacle(name, kind, pose, stuck=kind in posed))
+            found.append(Receptacle(name, kind, pose, stuck=kind in tables.openable))
     return found
 
 

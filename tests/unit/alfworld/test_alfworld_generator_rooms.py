@@ -14,11 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from envs.alfworld.draws import Draws
 from envs.alfworld.frequencies import load_frequencies
-from envs.alfworld.furnishing import room_of
+from envs.alfworld.furnishing import posed_receptacles, room_of
 from envs.alfworld.game import Game, load_game
-from envs.alfworld.generator import generate
+from envs.alfworld.generator import DIFFICULTIES, generate
 from envs.alfworld.households import HELD_OUT_FLOOR_PLANS, load_households
+from envs.alfworld.problem_writer import Location, Receptacle
+from envs.alfworld.quest import Quest, place_objects
 
 # The floor plans that each task type is played in there.
 PLAYED = {
@@ -218,6 +221,36 @@ def test_all_types_together_make_rooms_of_the_official_size() -> None:
     rows = [measures(generate(seed).build()) for seed in range(120)]
     assert statistics.mean(row["receptacles"] for row in rows) == pytest.approx(25, abs=3)
     assert statistics.mean(row["objects"] for row in rows) == pytest.approx(40, abs=3)
+
+
+def test_what_opens_is_what_has_a_pose_to_be_opened_from() -> None:
+    """As in the real games: cabinets and drawers that the floor plan tells no pose of stay as they are."""
+    openable = load_households().openable
+    shut = 0
+    for seed in range(60):
+        made = generate(seed)
+        game = made.build()
+        assert len(game.openable) == sum(item.type in openable for item in posed_receptacles(made.floor_plan))
+        shut += sum(count for kind, count in kinds(game).items() if kind in ("cabinet", "drawer")) > len(game.openable)
+    assert shut
+
+
+def test_an_object_that_stands_in_two_places_stands_in_neither_where_it_belongs() -> None:
+    """A mug in a coffee machine always stands on the counter as well, but not where it is to be put on the counter."""
+    tables = load_households()
+    machine = Receptacle("CoffeeMachine|+00.00|+01.00|+00.00", "CoffeeMachine", Location(0, 1, 0, 30))
+    counter = Receptacle("CounterTop|+00.50|+01.00|+00.00", "CounterTop", Location(1, 1, 0, 30))
+    far = Receptacle("CounterTop|+03.50|+01.00|+00.00", "CounterTop", Location(9, 1, 0, 30))
+    fridge = Receptacle("Fridge|-02.00|+00.00|+00.00", "Fridge", Location(2, 1, 0, 0))
+
+    def mugs(destination: str, receptacles: list[Receptacle]) -> set[tuple[Receptacle, ...]]:
+        quest = Quest("pick_and_place_simple", "Mug", destination)
+        how = {"receptacles": receptacles, "quest": quest, "size": DIFFICULTIES["easy"]}
+        found = [place_objects(Draws(f"{n}"), tables, tables.floor_plans[7], **how) for n in range(40)]
+        return {item.receptacles for placed in found for item in placed or () if item.type == "Mug"}
+
+    assert mugs("CounterTop", [machine, far, counter]) == {(machine,)}
+    assert mugs("Fridge", [machine, far, counter, fridge]) == {(machine, counter), (counter,), (far,)}
 
 
 def test_things_are_called_as_in_real_games() -> None:
