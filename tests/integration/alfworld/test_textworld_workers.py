@@ -165,8 +165,11 @@ def test_settings_are_checked() -> None:
 
 
 def test_a_stopped_worker_is_given_up_even_in_the_middle_of_a_long_command() -> None:
-    """A pipe holds 64 KB: writing a megabyte to a process that does not read must not wait for ever."""
-    code = "print('{}', flush=True); input(); print('{}', flush=True); import time; time.sleep(60)"
+    """A pipe holds 64 KB: writing a megabyte to a process that reads only its beginning must not wait for ever."""
+    code = (
+        "import os, time; print('{}', flush=True); input(); print('{}', flush=True);"
+        "time.sleep(0.1); os.read(0, 8192); time.sleep(60)"
+    )
     engine = TextWorldEngine(command=(sys.executable, "-c", code), timeout_s=0.5)
     session = engine.open(KITCHEN)
     with pytest.raises(BackendUnavailable, match=r"no answer within 0\.5 s"):
