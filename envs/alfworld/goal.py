@@ -31,12 +31,12 @@ from envs.alfworld.pddl import PREDICATES, Fact, GameFormatError, Problem
 if TYPE_CHECKING:
     from envs.alfworld.state import State
 
-__all__ = ["Binding", "Goal", "GoalBlock", "Literal", "compile_goal"]
+__all__ = ["Binding", "Goal", "GoalBlock", "compile_goal"]
 
 # Whether something holds, given what stands for the variables (and constants for themselves) and a state, or whatever
 # else the tests were made to look at.
-type Check[S] = Callable[[dict[str, str], S], bool]
-type MakeTest[S] = Callable[[Test], Check[S]]
+type _Check[S] = Callable[[dict[str, str], S], bool]
+type _MakeTest[S] = Callable[[Test], _Check[S]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Goal:
         false (the second argument) by itself: False is a proof that it never holds, True proves nothing.
         """
 
-        def make_test(test: Test) -> Check[None]:
+        def make_test(test: Test) -> _Check[None]:
             predicate, *arguments = test.literal
             if predicate not in CHANGING:
                 return _test_constant(test, self._things.problem)
@@ -157,7 +157,7 @@ def _flatten(formula: Formula) -> tuple[list[tuple[str, str]], list[Formula]]:
             return [], [formula]
 
 
-def _compile[S](formula: Formula, things: _Things, make_test: MakeTest[S]) -> Check[S]:
+def _compile[S](formula: Formula, things: _Things, make_test: _MakeTest[S]) -> _Check[S]:
     """The formula as a function."""
     match formula:
         case Test():
@@ -179,13 +179,13 @@ def _opposite(test: Test) -> Test:
     return Test(test.literal, not test.positive)
 
 
-def _not[S](check: Check[S]) -> Check[S]:
+def _not[S](check: _Check[S]) -> _Check[S]:
     return lambda bound, state: not check(bound, state)
 
 
 def _search[S](
-    variables: Sequence[tuple[str, str]], conjuncts: Sequence[Formula], things: _Things, make_test: MakeTest[S]
-) -> Check[S]:
+    variables: Sequence[tuple[str, str]], conjuncts: Sequence[Formula], things: _Things, make_test: _MakeTest[S]
+) -> _Check[S]:
     """Whether some values of the variables meet all conjuncts: a loop for each variable, one within the other."""
     left = {name: things.candidates(name, kind, conjuncts) for name, kind in variables}
     waiting = [
@@ -193,7 +193,7 @@ def _search[S](
         for part in conjuncts
         if not _settled(part, left)
     ]
-    order: list[tuple[str, list[Check[S]]]] = []
+    order: list[tuple[str, list[_Check[S]]]] = []
     bound: set[str] = set()
     at_once = _ready(waiting, bound)
     while len(bound) < len(left):
@@ -204,7 +204,7 @@ def _search[S](
         name = min((name for name in left if name not in bound), key=rank)
         bound.add(name)
         order.append((name, _ready(waiting, bound)))
-    inner: Check[S] | None = None
+    inner: _Check[S] | None = None
     for name, checks in reversed(order):
         inner = _loop(name, left[name], checks, inner)
     if inner is not None:
@@ -212,18 +212,18 @@ def _search[S](
     return _all(at_once)
 
 
-def _all[S](checks: list[Check[S]]) -> Check[S]:
+def _all[S](checks: list[_Check[S]]) -> _Check[S]:
     return checks[0] if len(checks) == 1 else lambda bound, state: all(check(bound, state) for check in checks)
 
 
-def _ready[S](waiting: list[tuple[set[str], Check[S]]], bound: set[str]) -> list[Check[S]]:
+def _ready[S](waiting: list[tuple[set[str], _Check[S]]], bound: set[str]) -> list[_Check[S]]:
     """Take out of the waiting checks those whose variables are bound."""
     ready = [check for needed, check in waiting if needed <= bound]
     waiting[:] = [(needed, check) for needed, check in waiting if not needed <= bound]
     return ready
 
 
-def _loop[S](variable: str, candidates: tuple[str, ...], checks: list[Check[S]], inner: Check[S] | None) -> Check[S]:
+def _loop[S](variable: str, candidates: tuple[str, ...], checks: list[_Check[S]], inner: _Check[S] | None) -> _Check[S]:
     """One variable's loop."""
 
     def search(bound: dict[str, str], state: S) -> bool:
@@ -248,7 +248,7 @@ def _settled(part: Formula, left: Mapping[str, object]) -> bool:
     return len(variables) == 1 and variables[0] in left
 
 
-def _test_constant(test: Test, problem: Problem) -> Check[object]:
+def _test_constant(test: Test, problem: Problem) -> _Check[object]:
     """A test of what no step changes."""
     predicate, first, *others = test.literal
     wanted = test.positive
@@ -261,7 +261,7 @@ def _test_constant(test: Test, problem: Problem) -> Check[object]:
     return lambda bound, _: ((bound[first], bound[second]) in facts) is wanted
 
 
-def _test_state(test: Test, problem: Problem) -> Check[State]:
+def _test_state(test: Test, problem: Problem) -> _Check[State]:
     """A test of a state."""
     if test.literal[0] not in CHANGING:
         return _test_constant(test, problem)
@@ -269,7 +269,7 @@ def _test_state(test: Test, problem: Problem) -> Check[State]:
     return check if test.positive else _not(check)
 
 
-def _test_fact(literal: Literal, problem: Problem) -> Check[State]:
+def _test_fact(literal: Literal, problem: Problem) -> _Check[State]:
     match literal:
         case ("inreceptacle", thing, receptacle):
             return lambda bound, state: bound[thing] in state.contents_of(bound[receptacle])
