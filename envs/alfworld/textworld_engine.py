@@ -78,6 +78,10 @@ class _Worker:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
     def request(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Send a request and wait for its answer. Raises BackendUnavailable where the worker died or is silent."""
         with self._in_use:
@@ -296,10 +300,12 @@ class TextWorldEngine:
             if self._closed:
                 msg = "the TextWorld engine is closed"
                 raise BackendUnavailable(msg)
-            if self._idle:
+            while self._idle:
                 worker = self._idle.pop()
-                self._leased.add(worker)
-                return worker
+                if worker.alive:
+                    self._leased.add(worker)
+                    return worker
+                worker.stop()  # it died between two episodes: nobody's loss
             if len(self._leased) + self._starting >= self._max_workers:
                 msg = f"all {self._max_workers} TextWorld workers are busy"
                 raise CapacityExceeded(msg, hint="close an episode, or raise textworld_workers")

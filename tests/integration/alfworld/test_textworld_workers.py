@@ -103,6 +103,12 @@ def test_a_killed_worker_is_an_infrastructure_error_and_is_replaced() -> None:
     again = engine.open(KITCHEN)
     assert again.reset() == "-= Welcome"
     assert engine.worker_pids() != [pid]
+    again.close()
+    (pid,) = engine.worker_pids()
+    os.kill(pid, signal.SIGKILL)  # while nobody uses it
+    assert in_time(lambda: Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z")
+    assert engine.open(KITCHEN).reset() == "-= Welcome"
+    assert engine.worker_pids() != [pid]
     engine.close()
     assert engine.worker_pids() == []
 
