@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
@@ -42,7 +42,7 @@ class GeneratedGame:
     type: str
     floor_plan: int
     searched: int
-    walkthrough: list[str] = field(default_factory=list)
+    walkthrough: tuple[str, ...] = ()
 
     @property
     def data(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class GeneratedGame:
             "grammar": replace_goal_text(tables.grammar, self.goal),
             "pddl_problem": self.problem,
             "solvable": True,
-            "walkthrough": self.walkthrough,
+            "walkthrough": list(self.walkthrough),
         }
 
     def build(self) -> Game:

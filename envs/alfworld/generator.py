@@ -179,10 +179,7 @@ def _solve(game: GeneratedGame, plan_length: Bounds | None) -> GeneratedGame | N
         if command not in state.commands():
             return None
         state.step(command)
-    if not state.won:
-        return None
-    game.walkthrough.extend(walkthrough)
-    return game
+    return replace(game, walkthrough=tuple(walkthrough)) if state.won else None
 
 
 def _count_searched(tables: Households, quest: Quest, receptacles: Sequence[Receptacle]) -> int:

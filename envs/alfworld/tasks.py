@@ -7,7 +7,7 @@ known as solvable. AgentBench's lists are played as they are, as AgentBench does
 
     valid_unseen/<task>/<trial>          an official file
     agentbench_dev/<task>/<trial>        the same file, in AgentBench's list
-    generated/<type>/<seed>              made by the generator; also generated_easy, generated_eval, generated_easy_eval
+    generated/<type>/<seed>              made by the generator; also generated_<difficulty>, and each with _eval
 """
 
 from __future__ import annotations
@@ -76,8 +76,12 @@ GENERATED_SPLITS = {
     for split in (
         GeneratedSplit("generated", "normal", Rooms.TRAIN, "endless games in households of the official size"),
         GeneratedSplit("generated_easy", "easy", Rooms.TRAIN, "endless games in small rooms (4 to 8 receptacles)"),
+        GeneratedSplit("generated_very_easy", "very_easy", Rooms.TRAIN, "endless games with 4 or 5 receptacles"),
+        GeneratedSplit("generated_hard", "hard", Rooms.TRAIN, "endless games in large rooms, things behind doors"),
         GeneratedSplit("generated_eval", "normal", Rooms.EVALUATION, "held out: other floor plans and other seeds"),
         GeneratedSplit("generated_easy_eval", "easy", Rooms.EVALUATION, "held out: small rooms of other floor plans"),
+        GeneratedSplit("generated_very_easy_eval", "very_easy", Rooms.EVALUATION, "held out: 4 or 5 receptacles"),
+        GeneratedSplit("generated_hard_eval", "hard", Rooms.EVALUATION, "held out: large rooms of other floor plans"),
     )
 }
 

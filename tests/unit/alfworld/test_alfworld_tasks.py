@@ -14,7 +14,8 @@ from envs.registry import ALFWORLD
 from envs.types import SplitRole
 
 TYPES = ALFWORLD.task_types
-GENERATED = ["generated", "generated_easy", "generated_eval", "generated_easy_eval"]
+SORTS = ["generated", "generated_easy", "generated_very_easy", "generated_hard"]
+GENERATED = [*SORTS, *(f"{name}_eval" for name in SORTS)]
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +43,12 @@ def test_without_data_there_are_the_generated_splits() -> None:
     assert {name: split.role for name, split in splits.items()} == {
         "generated": SplitRole.TRAIN,
         "generated_easy": SplitRole.TRAIN,
+        "generated_very_easy": SplitRole.TRAIN,
+        "generated_hard": SplitRole.TRAIN,
         "generated_eval": SplitRole.EVALUATION,
         "generated_easy_eval": SplitRole.EVALUATION,
+        "generated_very_easy_eval": SplitRole.EVALUATION,
+        "generated_hard_eval": SplitRole.EVALUATION,
     }
     assert all(split.size is None for split in splits.values())
     with pytest.raises(UnknownSplit, match="valid_unseen") as caught:
@@ -207,7 +212,8 @@ def test_generated_ids_rebuild_their_games() -> None:
 def test_training_and_evaluation_games_share_no_seed_and_no_room() -> None:
     tasks = make()
     plans = {split: {task.metadata["floor_plan"] for task in tasks.page(split, limit=60).tasks} for split in GENERATED}
-    assert not (plans["generated"] | plans["generated_easy"]) & (plans["generated_eval"] | plans["generated_easy_eval"])
+    training, evaluation = ({plan for name in SORTS for plan in plans[f"{name}{end}"]} for end in ("", "_eval"))
+    assert not training & evaluation
     hashes = [task.content_hash for split in GENERATED for task in tasks.page(split, limit=20).tasks]
     assert len(set(hashes)) == len(hashes)
 
@@ -256,6 +262,7 @@ def test_the_shared_official_games_are_found(shared_dir: Path) -> None:
         "agentbench_dev": 5,
         "agentbench_standard": 17,
         "agentbench_new_std": 30,
+        "agentbench_train_valid": 41,
     }
     listed = (shared_dir / "data/alfworld/valid_unseen.txt").read_text().split()
     assert {task.id for task in tasks.page("valid_unseen").tasks} <= {
