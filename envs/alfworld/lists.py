@@ -92,6 +92,13 @@ AGENTBENCH_LISTS = {
             SplitRole.EVALUATION,
             "new_std list, the test set with function calls",
         ),
+        AgentBenchList(
+            "agentbench_train_valid",
+            "agentbench_train_valid.json",
+            "train",
+            SplitRole.TRAIN,
+            "train_valid list, what its task alfworld-env_train trains on",
+        ),
     )
 }
 

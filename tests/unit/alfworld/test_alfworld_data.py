@@ -61,6 +61,7 @@ def test_the_official_list_of_valid_unseen_is_complete() -> None:
         ("agentbench_dev", 20, (4, 4, 3, 3, 3, 3), 20),
         ("agentbench_standard", 50, (9, 9, 8, 8, 8, 8), 0),
         ("agentbench_new_std", 109, (9, 5, 27, 29, 18, 21), 12),
+        ("agentbench_train_valid", 3150, (728, 581, 368, 468, 191, 814), 0),
     ],
 )
 def test_agentbench_lists_are_the_published_ones(
@@ -70,9 +71,10 @@ def test_agentbench_lists_are_the_published_ones(
     games = AGENTBENCH_LISTS[name].games()
     assert len({game.name for game in games}) == len(games) == size
     assert tuple(Counter(game.type for game in games).values()) == by_type
-    assert AGENTBENCH_LISTS[name].role is SplitRole.EVALUATION
+    trains = name == "agentbench_train_valid"
+    assert AGENTBENCH_LISTS[name].role is (SplitRole.TRAIN if trains else SplitRole.EVALUATION)
     for game in games:
-        assert game.split == AGENTBENCH_LISTS[name].base == "valid_unseen"
+        assert game.split == AGENTBENCH_LISTS[name].base == ("train" if trains else "valid_unseen")
         assert game.type == game.name.partition("-")[0]
         assert re.fullmatch(r"trial_T2019\d{4}_\d{6}_\d{6}", game.name.partition("/")[2])
     dev = {game.name for game in AGENTBENCH_LISTS["agentbench_dev"].games()}
@@ -81,7 +83,11 @@ def test_agentbench_lists_are_the_published_ones(
 
 def test_agentbench_plays_games_that_alfworld_leaves_out() -> None:
     official = set(official_names("valid_unseen"))
-    outside = {name: {g.name for g in found.games()} - official for name, found in AGENTBENCH_LISTS.items()}
+    outside = {
+        name: {game.name for game in found.games()} - official
+        for name, found in AGENTBENCH_LISTS.items()
+        if found.base == "valid_unseen"
+    }
     assert {name: len(games) for name, games in outside.items()} == {
         "agentbench_dev": 0,
         "agentbench_standard": 0,
