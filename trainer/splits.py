@@ -26,6 +26,9 @@ KNOWN_SPLITS: Mapping[str, Mapping[str, SplitRole]] = {
         "generated_very_easy_eval": _E,
         "generated_hard_eval": _E,
         "agentbench_dev": _E,
+        "agentbench_standard": _E,
+        "agentbench_new_std": _E,
+        "agentbench_train_valid": _T,
     },
     "dbbench": {"dev": _E, "standard": _E, "generated": _T, "generated_eval": _E},
 }
