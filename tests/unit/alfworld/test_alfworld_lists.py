@@ -13,7 +13,7 @@ from envs.alfworld import lists
 from envs.alfworld.dialect import retell
 from envs.alfworld.export import write_generated_games
 from envs.alfworld.family import AlfworldFamily
-from envs.alfworld.lists import AGENTBENCH_LISTS, official_names
+from envs.alfworld.lists import AGENTBENCH_LISTS, OFFICIAL_SPLITS, official_names
 from envs.alfworld.native_engine import NativeEngine
 from envs.alfworld.tasks import Tasks
 from envs.errors import ConfigError, TaskDataError, UnknownTask
@@ -172,3 +172,11 @@ def test_the_family_takes_the_settings(data_dir: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "index").glob("*.sqlite3"))) == 1
     with pytest.raises(ConfigError, match=r"no dialect '0\.3'"):
         AlfworldFamily(ALFWORLD, dialect="0.3")
+
+
+def test_the_trainers_guard_knows_every_split_by_its_role(data_dir: Path) -> None:
+    splits = pytest.importorskip("trainer.splits")
+    known = splits.KNOWN_SPLITS["alfworld"]
+    roles = {name: found.role for name, found in (*OFFICIAL_SPLITS.items(), *AGENTBENCH_LISTS.items())}
+    roles |= {split.name: split.role for split in make(data_dir).splits()}
+    assert {name: known.get(name) for name in roles} == roles
