@@ -26,7 +26,7 @@ from envs.types import Action, EnvSpec, EpisodeStatus, JsonObject, Observation, 
 from rollout_server.chat import ChatFormat
 from rollout_server.engines.base import Engine, GenerationRequest, ScriptContext
 from rollout_server.protocols.base import AgentProtocol, Opening, ParsedTurn, ProtocolSession
-from rollout_server.rewards import reward_parts
+from rollout_server.rewards import reward_parts, shaping_options
 from rollout_server.transcript import Transcript
 from rollout_server.types import Completion, Episode, PolicyVersion, RewardWeights, SamplingParams, StepRecord, Turn
 
@@ -99,6 +99,7 @@ class _Player:
         self._plan = plan
         self._chat = ChatFormat(engine.tokenizer)
         self._options = {**plan.protocol.env_options(plan.env), **plan.options}
+        self._options |= shaping_options(plan.rewards, plan.env.name)
         self._view: EpisodeView | None = None
         self._initial = Observation("")
         self._opening = Opening(())
@@ -231,6 +232,7 @@ class _Player:
                     truncated=view.truncated,
                     valid=view.valid,
                     state_hash=view.state_hash,
+                    shaping=view.info.get("shaping", {}),
                 )
             )
         return views, steps, refused
@@ -271,6 +273,10 @@ class _Player:
         except (InfrastructureError, UnknownEpisode) as error:
             _log.warning("episode %s could not be closed: %s", episode_id, error)
 
+    def _parts(self, reward: float) -> dict[str, float]:
+        steps = [step for turn in self._turns for step in turn.steps]
+        return reward_parts(reward, len(self._invalid), self._plan.rewards, env=self._plan.env.name, steps=steps)
+
     def record(self, status: EpisodeStatus, error: str = "") -> Episode:
         """What was played so far, as ended with ``status``."""
         plan = self._plan
@@ -291,7 +297,7 @@ class _Player:
             sampling=plan.sampling,
             status=status,
             reward=reward,
-            reward_parts={} if reward is None else reward_parts(reward, len(self._invalid), plan.rewards),
+            reward_parts={} if reward is None else self._parts(reward),
             initial=self._initial,
             prompt=self._opening.messages,
             prompt_ids=self._prompt_ids,

@@ -109,7 +109,10 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """One environment step of a turn: what was done and what came back. Enough to replay and compare."""
+    """One environment step of a turn: what was done and what came back. Enough to replay and compare.
+
+    ``shaping``: the values of the shaping terms that were asked for, without weights.
+    """
 
     action: Action
     observation: Observation
@@ -118,6 +121,7 @@ class StepRecord:
     truncated: bool
     valid: bool
     state_hash: str = ""
+    shaping: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +151,15 @@ class RewardWeights:
     """Weights of the named parts of a training reward.
 
     ``task`` times the benchmark's own reward, minus ``invalid_action`` for each turn whose action was invalid or
-    missing. The benchmark's reward itself is never changed.
+    missing. The benchmark's reward itself is never changed. ``shaping`` weighs terms that an environment tells on
+    request, by environment and term (``{"alfworld": {"potential": 0.2}}``), with ``shaping_gamma`` as the discount of
+    its potential; environments refuse that for tasks of evaluation splits.
     """
 
     task: float = 1.0
     invalid_action: float = 0.0
+    shaping: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    shaping_gamma: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,7 @@ _json = st.recursive(
 )
 _objects = st.dictionaries(st.text(max_size=6) | st.just("$float"), _json, max_size=3)
 _number = st.floats(allow_nan=False)
+_terms = st.dictionaries(st.text(max_size=6), _number, max_size=2)
 _seconds = st.floats(0, 1e6)
 _any_text = st.text(alphabet=st.characters(), max_size=20)  # lone surrogates and NUL included
 
@@ -121,6 +122,7 @@ _steps = st.builds(
     st.booleans(),
     st.booleans(),
     st.text(max_size=8),
+    _terms,
 )
 _sampling = st.builds(SamplingParams, _number, _number, st.integers(0), _number, _number, st.integers(1))
 
@@ -179,7 +181,9 @@ requests = st.builds(
     sampling=_sampling,
     policy=st.none() | st.text(),
     max_turns=st.none() | st.integers(),
-    rewards=st.builds(RewardWeights, _number, _number),
+    rewards=st.builds(
+        RewardWeights, _number, _number, st.dictionaries(st.text(max_size=6), _terms, max_size=2), _number
+    ),
     options=_objects,
     seed=st.integers(),
     metadata=_objects,

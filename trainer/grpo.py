@@ -64,7 +64,12 @@ def rollout_template(config: TrainConfig) -> RolloutRequest:
         protocol=r.protocol,
         max_turns=r.max_turns,
         max_episode_tokens=r.max_episode_tokens,
-        rewards=RewardWeights(task=r.reward_task, invalid_action=r.reward_invalid_action),
+        rewards=RewardWeights(
+            task=r.reward_task,
+            invalid_action=r.reward_invalid_action,
+            shaping=r.reward_shaping,
+            shaping_gamma=r.reward_shaping_gamma,
+        ),
         options=r.env_options,
         seed=config.run.seed,
         metadata={"run": config.run.policy_prefix, "purpose": "grpo"},

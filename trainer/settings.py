@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -157,6 +157,11 @@ class RolloutSettings(Section):
     """Weight of the benchmark's own reward."""
     reward_invalid_action: float = Field(default=0.0, ge=0, le=10)
     """Cost of a turn whose action was invalid or missing. A small one gives variance to groups that all fail."""
+    reward_shaping: dict[str, dict[str, Annotated[float, Field(ge=-100, le=100)]]] = Field(default_factory=dict)
+    """Weights of shaping terms, by environment (``alfworld = {potential = 0.2, subgoals = 0.1}``): a potential from the
+    shortest plan's remaining length, sub-goals reached, step_cost, invalid_cost. None of it is in an evaluation."""
+    reward_shaping_gamma: float = Field(default=1.0, gt=0, le=1)
+    """Discount of the shaping potential; 1 where the rewards of an episode are summed, as here."""
     max_dead_fraction: float = Field(default=0.5, gt=0, le=1)
     """Stop when more than this share of a step's episodes failed by infrastructure; below it they are left out."""
 
