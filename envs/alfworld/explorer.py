@@ -34,17 +34,25 @@ class Explorer:
         command = explorer.choose()
         explorer.observe(command, answer)
 
-    It may also read along with somebody else's commands, and say at any time what it would do. ``thoughts`` is the seed
-    that draws the wording of ``thought``; None keeps silent. Nothing that it reads makes it raise: where the task is
-    not understood ``problem`` says so, and ``choose`` only looks around.
+    It may also read along with somebody else's commands, and say at any time what it would do. ``admissible``, where it
+    is known, tells what is within reach. ``thoughts`` is the seed that draws the wording of ``thought``; None keeps
+    silent. Nothing that it reads makes it raise: where the task is not understood ``problem`` says so, and ``choose``
+    only looks around.
     """
 
-    def __init__(self, introduction: str, *, thoughts: int | None = None, prior: Prior | None = None) -> None:
+    def __init__(
+        self,
+        introduction: str,
+        *,
+        admissible: Iterable[str] = (),
+        thoughts: int | None = None,
+        prior: Prior | None = None,
+    ) -> None:
         room, sentence = room_and_task(introduction)
         self._prior = prior or load_prior()
         self._thoughts = thoughts
         self._memory = Memory()
-        self._room_known = self._memory.read_room(room)
+        self._room_known = self._memory.read_room(room, admissible)
         self.request: Request | None = read_request(sentence, [spot.kind for spot in self._memory.spots.values()])
         self.problem = ""
         if self.request is None:
@@ -57,7 +65,7 @@ class Explorer:
         self._idea: _Idea | None = None
 
     def observe(self, command: str, observation: str, admissible: Iterable[str] = ()) -> None:
-        """Note a command and its answer. ``admissible``, where it is known, tells what is within reach."""
+        """Note a command and its answer."""
         chosen, reason = self._choice()
         memory = self._memory
         placed = self._num_placed()

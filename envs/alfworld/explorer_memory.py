@@ -86,11 +86,12 @@ class Memory:
             if thing not in self.held  # one that stood in two receptacles stays behind in the other
         ]
 
-    def read_room(self, text: str) -> bool:
-        """Note the receptacles that the introduction lists; whether it lists any."""
+    def read_room(self, text: str, admissible: Iterable[str] = ()) -> bool:
+        """Note the receptacles that the introduction or the commands list; whether they list any."""
         for listed in _LISTED.finditer(text):
             for name in _items(listed.group(1)):
                 self.spot(name)
+        self._read_commands(admissible)
         listed_any = bool(self.spots)
         self._read_facing(text)
         return listed_any

@@ -82,7 +82,8 @@ class ScriptedEngine:
 
 def _explore(script: ScriptContext, *, thoughts: bool) -> tuple[Action, str]:
     """What the explorer does after reading the episode so far again: an engine keeps no state between turns."""
-    explorer = Explorer(script.initial.text, thoughts=script.seed if thoughts else None)
+    first, seed = script.initial, script.seed if thoughts else None
+    explorer = Explorer(first.text, admissible=first.admissible_actions, thoughts=seed)
     for step in script.steps:
         command = next(iter(step.action.arguments.values()), "")
         explorer.observe(str(command), step.observation.text, step.observation.admissible_actions)
