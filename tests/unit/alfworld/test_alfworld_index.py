@@ -256,6 +256,34 @@ def test_an_interrupted_build_goes_on(
     assert len(reads) == len(set(reads)) == 11
 
 
+def test_a_build_takes_over_what_another_has_read(
+    data_dir: Path, index_dir: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(official, "_CHUNK", 2)
+    other = make(data_dir, index_dir)
+
+    def meanwhile(split: str, read: int, total: int) -> None:
+        if (split, read) == ("train", 2):
+            other.build_index()
+
+    files = make(data_dir, index_dir).build_index(meanwhile)
+    assert [found.num_games for found in files[:2]] == [8, 3]
+    assert len(reads) == len(set(reads)) == 11
+
+
+def test_packed_games_of_files_that_are_gone_are_dropped(data_dir: Path, index_dir: Path) -> None:
+    listed(data_dir, index_dir)
+    shutil.rmtree(trials(data_dir)[0])
+    (trials(data_dir)[0] / "game.tw-pddl").write_text("{}")
+    age(data_dir)
+    for trial in trials(data_dir):
+        os.utime(trial.parent, ns=(LONG_AGO_NS + 5, LONG_AGO_NS + 5))
+    assert len(listed(data_dir, index_dir)) == 9
+    with sqlite3.connect(index_file(index_dir)) as connection:
+        assert connection.execute("SELECT count(*) FROM packed").fetchone() == (9,)
+    connection.close()
+
+
 def test_processes_build_together(data_dir: Path, index_dir: Path, tmp_path: Path) -> None:
     code = (
         "import sys, json; from envs.alfworld import official; official._CHUNK = 1\n"
