@@ -359,7 +359,7 @@ def test_a_game_keeps_a_bounded_number_of_views() -> None:
     for _ in range(3000):
         state.step(rng.choice(state.admissible()))
         most = max(most, len(game.views))
-    assert 200 < most <= 256
+    assert 100 < most <= 128
 
 
 def test_a_live_state_takes_little_memory() -> None:
