@@ -218,7 +218,7 @@ class AlfworldEnv:
         explorer = Explorer(introduction(state))
         for command in self._history:
             explorer.observe(command, state.step(command)[0])
-        return explorer.choose()
+        return None if explorer.problem else explorer.choose()
 
     def _state(self) -> State | None:
         """The state in full: the native session's own, or one beside the other engine's; None where there is none."""

@@ -12,12 +12,16 @@ import pytest
 from alfworld_games import ALL_TASKS, COOL_APPLE, MUG_IN_LIGHT, TWO_APPLES, kitchen
 from explorer_walks import Walk, play
 
+from envs.alfworld.engine import GameSource
+from envs.alfworld.env import AlfworldEnv, Workshop
 from envs.alfworld.explorer import Explorer
 from envs.alfworld.game import Game, load_game, parse_game
 from envs.alfworld.generator import generate
+from envs.alfworld.native_engine import NativeEngine
 from envs.alfworld.state import State
 from envs.alfworld.text import introduction
 from envs.registry import ALFWORLD
+from envs.types import Task
 
 GOALS = {
     "pick_clean_then_place_in_recep": "clean some apple and put it in fridge.",
@@ -221,6 +225,17 @@ def test_a_room_that_is_not_listed_is_guessed() -> None:
     assert all(walks)
     refused = [sum(text == "Nothing happens." for _, text in walk or ()) for walk in walks]
     assert refused[0] > refused[1] == 0, "the list of commands names the room's receptacles"
+
+
+def test_an_episode_whose_task_it_does_not_understand_gets_no_advice_from_it() -> None:
+    """The oracle reads the goal itself; the explorer has only the sentence, which says nothing here: "do it"."""
+    source = GameSource("0" * 64, "kitchen", kitchen)
+    engine = NativeEngine()
+    workshop = Workshop(ALFWORLD, lambda _: source, lambda _: engine, engine.game, engine="native")
+    env = AlfworldEnv(workshop)
+    env.reset(Task("alfworld", "kitchen", "generated", "pick_and_place_simple", source.content_hash))
+    assert env.expert_action("oracle") is not None
+    assert env.expert_action("explorer") is None
 
 
 def test_two_apples_end_up_together() -> None:
