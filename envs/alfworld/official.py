@@ -177,15 +177,15 @@ class OfficialGames:
         total, started, told = len(left), time.monotonic(), 0.0
         self.index.changed_elsewhere()
         while left:
-            chunk, left = left[:_CHUNK], left[_CHUNK:]
-            read = [self._read(split, name) for name in chunk]
-            self.index.store([entry for entry, _ in read], [game for _, packed in read for game in packed])
-            entries |= {entry.name: entry for entry, _ in read}
-            if left and self.index.changed_elsewhere():
+            if self.index.changed_elsewhere():
                 _, others = self.index.load(split)
                 found = {name: others[name] for name in left if name in others and self._fits(others[name])}
                 entries |= found
                 left = [name for name in left if name not in found]
+            chunk, left = left[:_CHUNK], left[_CHUNK:]
+            read = [self._read(split, name) for name in chunk]
+            self.index.store([entry for entry, _ in read], [game for _, packed in read for game in packed])
+            entries |= {entry.name: entry for entry, _ in read}
             if progress is not None:
                 progress(split, total - len(left), total)
             if (now := time.monotonic()) - started > told + _LOG_EVERY_S:
