@@ -26,7 +26,8 @@ def admit(game: Game, data: GameData, *, path: str | Path) -> None:
       finds the goal out of reach and leaves no commands), for example an object in a movable receptacle;
     - it is of one of the six task types, the expert knows no way to win, and the file's walkthrough does not win.
 
-    A goal of another form that is not proved out of reach is admitted. ``data`` is the game file's JSON.
+    A goal of another form that is not proved out of reach is admitted. ``data`` is the game file's JSON. A benchmark's
+    list is played as it is, admitted or not: AgentBench's holds games that alfworld's own filters leave out.
     """
     solvable = data.get("solvable", True)
     if not isinstance(solvable, bool):

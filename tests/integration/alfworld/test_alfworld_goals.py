@@ -242,3 +242,13 @@ def test_what_is_broken_and_admitted_all_the_same_plays_alike(fast: TextWorldEng
         if data != original:
             play_both(data, fast, ways=1, steps=12)
             played += 1
+
+
+@slow
+@pytest.mark.parametrize("kind", ["CounterTop", "Fridge", "SinkBasin"])
+def test_a_receptacle_without_a_type_plays_alike(fast: TextWorldEngine, kind: str) -> None:
+    data = game(f"(holds {AGENT} {MUG})")
+    lines = data["pddl_problem"].splitlines()
+    untyped = [line for line in lines if not (line.startswith("(receptacleType") and line.endswith(f"{kind}Type)"))]
+    assert len(untyped) == len(lines) - 1
+    assert True in play_both(data | {"pddl_problem": "\n".join(untyped)}, fast, ways=3, steps=30)
