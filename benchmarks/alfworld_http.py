@@ -12,8 +12,9 @@ import argparse
 import asyncio
 import os
 import random
+import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -68,7 +69,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def player(server: ServerProcess, client: EnvClient) -> Player:
+async def player(client: EnvClient) -> Player:
     """One that has every game loaded."""
     page = await client.tasks(ENV, split=SPLIT, limit=GAMES)
     made = Player(client, [task.id for task in page.tasks])
@@ -80,7 +81,7 @@ async def player(server: ServerProcess, client: EnvClient) -> Player:
 
 async def throughput(server: ServerProcess, rounds: int) -> AsyncIterator[Figure]:
     async with EnvClient(server.url) as client:
-        play = await player(server, client)
+        play = await player(client)
         turns = asyncio.Semaphore(IN_FLIGHT)
         steps = 0
 
@@ -106,7 +107,7 @@ async def throughput(server: ServerProcess, rounds: int) -> AsyncIterator[Figure
 
 async def forks(server: ServerProcess, count: int) -> AsyncIterator[Figure]:
     async with EnvClient(server.url) as client:
-        play = await player(server, client)
+        play = await player(client)
         (view,) = await play.begin(1)
         while view.steps < 10:
             (view,) = await play.step([view])
@@ -124,7 +125,7 @@ async def forks(server: ServerProcess, count: int) -> AsyncIterator[Figure]:
 
 async def memory(server: ServerProcess, live: int, steps: int) -> AsyncIterator[Figure]:
     async with EnvClient(server.url) as client:
-        play = await player(server, client)
+        play = await player(client)
         before = memory_bytes(server.pid)
         for _ in range(live // 500):
             views = await play.begin(500)
@@ -135,10 +136,12 @@ async def memory(server: ServerProcess, live: int, steps: int) -> AsyncIterator[
         yield value("alfworld.http.live_episodes", live, "")
 
 
-async def endurance(server: ServerProcess, warm_up: int, episodes: int, steps: int) -> AsyncIterator[Figure]:
-    process = psutil.Process(server.pid)
+async def endurance(
+    server: ServerProcess, folder: str, warm_up: int, episodes: int, steps: int
+) -> AsyncIterator[Figure]:
+    """The warm-up is longer than the server remembers ended episodes."""
     async with EnvClient(server.url) as client:
-        play = await player(server, client)
+        play = await player(client)
 
         async def until(total: int) -> int:
             while play.begun < total:
@@ -149,18 +152,23 @@ async def endurance(server: ServerProcess, warm_up: int, episodes: int, steps: i
             return memory_bytes(server.pid)
 
         warm = await until(warm_up)
-        before = left_open(process)
+        before = left_open(server, folder)
         grown = await until(episodes) - warm
-        now = left_open(process)
+        now = left_open(server, folder)
         yield at_most("alfworld.http.memory_growth", 100 * grown / warm, "%", 5)
-        yield value("alfworld.http.episodes_played_and_closed", play.begun, "")
-        yield at_most("alfworld.http.descriptors_left", max(0, now[0] - before[0]), "", 0)
-        yield at_most("alfworld.http.processes_left", max(0, now[1] - before[1]), "", 0)
+        yield value("alfworld.http.episodes_played_and_closed", play.begun - warm_up, "")
+        for what, count in before.items():
+            yield at_most(f"alfworld.http.{what}_left", now[what] - count, "", 0)
 
 
-def left_open(process: psutil.Process) -> tuple[int, int]:
-    """Descriptors and child processes."""
-    return process.num_fds(), len(process.children(recursive=True))
+def left_open(server: ServerProcess, folder: str) -> dict[str, int]:
+    """What the server holds of the system, and its temporary files."""
+    process = psutil.Process(server.pid)
+    return {
+        "descriptors": process.num_fds(),
+        "processes": len(process.children(recursive=True)),
+        "files": sum(len(files) for _, _, files in os.walk(folder)),
+    }
 
 
 def fork_in_process(count: int) -> Iterator[Figure]:
@@ -181,29 +189,30 @@ def fork_in_process(count: int) -> Iterator[Figure]:
         family.close()
 
 
-def served(part: AsyncIterator[Figure] | object, *, runner: asyncio.Runner) -> Iterator[Figure]:
-    """The figures of a part, as they come."""
-    figures = part.__aiter__()  # type: ignore[union-attr]
+def served(part: Callable[[ServerProcess, str], AsyncIterator[Figure]]) -> Iterator[Figure]:
+    """The figures of a part, as they come, on a server of its own with a folder for its temporary files."""
+    with (
+        tempfile.TemporaryDirectory(prefix="envloop-bench-") as folder,
+        server_process(["--env", ENV], env={**SETTINGS, "TMPDIR": folder}) as server,
+        asyncio.Runner() as runner,
+    ):
+        figures = part(server, folder)
 
-    async def following() -> Figure | None:
-        return await anext(figures, None)
+        async def following() -> Figure | None:
+            return await anext(figures, None)
 
-    while (figure := runner.run(following())) is not None:
-        yield figure
+        while (figure := runner.run(following())) is not None:
+            yield figure
 
 
 def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
     quick = arguments.quick
-    parts = (
-        lambda server: throughput(server, 60 if quick else 400),
-        lambda server: forks(server, 50 if quick else 500),
-        lambda server: memory(server, 4_000 if quick else 20_000, 5 if quick else 10),
-        lambda server: endurance(server, 5_000, 6_000 if quick else 25_000, 5 if quick else 10),
-    )
-    for part in parts:
-        with server_process(["--env", ENV], env=SETTINGS) as server, asyncio.Runner() as runner:
-            yield from served(part(server), runner=runner)
     yield from fork_in_process(1000 if quick else 20_000)
+    yield from served(lambda server, _: throughput(server, 60 if quick else 400))
+    yield from served(lambda server, _: forks(server, 50 if quick else 500))
+    yield from served(lambda server, _: memory(server, 4_000 if quick else 20_000, 5 if quick else 10))
+    episodes = 6_000 if quick else 25_000
+    yield from served(lambda server, folder: endurance(server, folder, 5_000, episodes, 5 if quick else 10))
 
 
 if __name__ == "__main__":
