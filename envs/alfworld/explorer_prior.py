@@ -14,7 +14,7 @@ from importlib import resources
 
 from envs.alfworld.households import load_households
 
-__all__ = ["Prior", "load_prior"]
+__all__ = ["Counts", "Prior", "load_prior"]
 
 # For each kind of thing and of receptacle: (things found there, receptacles in the rooms that have such a thing).
 type Counts = Mapping[str, Mapping[str, tuple[int, int]]]
