@@ -1,0 +1,149 @@
+"""An index that is broken, foreign, out of date or nowhere to be written: it is made again, and said."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from envs.alfworld import index as index_module
+from envs.alfworld import official
+from envs.alfworld.native_engine import NativeEngine
+from envs.errors import TaskDataError
+from tests.indexed_games import index_file, listed, make
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"no database at all " * 500)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def scratch(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(path.stat().st_size - 8192))
+
+
+def lose_a_table(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE games")
+    connection.close()
+
+
+def lose_the_version(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM meta")
+    connection.close()
+
+
+@pytest.mark.parametrize("damage", [overwrite, cut, scratch])
+def test_a_broken_index_is_built_anew(
+    old_games: Path, index_dir: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = listed(old_games, index_dir)
+    damage(index_file(index_dir))
+    assert listed(old_games, index_dir) == before
+    assert "the index is broken" in caplog.text
+    assert "built anew" in caplog.text
+    caplog.clear()
+    assert listed(old_games, index_dir) == before
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("damage", [lose_a_table, lose_the_version])
+def test_a_foreign_index_is_built_anew(
+    old_games: Path, index_dir: Path, damage: Callable[[Path], None], reads: list[str]
+) -> None:
+    before = listed(old_games, index_dir)
+    damage(index_file(index_dir))
+    reads.clear()
+    assert listed(old_games, index_dir) == before
+    assert len(reads) == 11
+
+
+def test_an_index_of_another_version_is_built_anew(
+    old_games: Path,
+    index_dir: Path,
+    reads: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(index_module, "INDEX_VERSION", "0.1")
+    before = listed(old_games, index_dir)
+    monkeypatch.undo()
+    read = official.OfficialGames._read
+    again: list[str] = []
+    monkeypatch.setattr(
+        official.OfficialGames, "_read", lambda self, split, name: (again.append(name), read(self, split, name))[1]
+    )
+    assert listed(old_games, index_dir) == before
+    assert len(again) == 11
+    assert "an index of version 0.1: it is built anew as" in caplog.text
+
+
+def test_a_damaged_packed_game_is_made_again(
+    old_games: Path, index_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks = make(old_games, index_dir)
+    task = tasks.page("train").tasks[0]
+    source = tasks.source(task)
+    assert source.load_packed is not None
+    sound = source.load_packed()
+    with sqlite3.connect(index_file(index_dir)) as connection:
+        connection.execute("UPDATE packed SET game = ? WHERE content_hash = ?", (sound[:-9], task.content_hash))
+    connection.close()
+    assert source.load_packed() == sound
+    assert "is damaged" in caplog.text
+    caplog.clear()
+    assert source.load_packed() == sound
+    assert caplog.text == ""
+
+
+def test_a_row_that_lies_is_found_out_when_its_game_is_opened(old_games: Path, index_dir: Path) -> None:
+    sound = make(old_games, index_dir).page("train").tasks[0]
+    with sqlite3.connect(index_file(index_dir)) as connection:
+        connection.execute("UPDATE games SET content_hash = ? WHERE name = ?", ("0" * 64, sound.id.partition("/")[2]))
+    connection.close()
+    tasks = make(old_games, index_dir)
+    source = tasks.source(tasks.task(sound.id))
+    assert source.content_hash == "0" * 64
+    with pytest.raises(TaskDataError, match="changed while it was being opened"):
+        NativeEngine().open(source)
+    assert tasks.task(sound.id) == sound
+    assert NativeEngine().open(tasks.source(sound)).reset()
+
+
+@pytest.mark.parametrize("how", ["no folder", "no file", "read only"])
+def test_where_nothing_can_be_written_the_index_is_in_memory(
+    old_games: Path, index_dir: Path, how: str, caplog: pytest.LogCaptureFixture, reads: list[str]
+) -> None:
+    tasks = make(old_games, index_dir)
+    if how == "no folder":
+        index_dir.write_text("a file, no folder")
+    elif how == "no file":
+        tasks._official.index.path.mkdir(parents=True)
+    else:
+        tasks.page("valid_seen")
+        connection = tasks._official.index._connection
+        assert connection is not None
+        connection.execute("PRAGMA query_only = ON")  # a right that root does not lack either
+    assert tasks.page("train").total == 8
+    assert tasks.page("valid_seen").total == 3
+    assert tasks.index_path is None
+    warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert "the index cannot be written" in warnings[0]
+    assert "ENVLOOP_CACHE_DIR" in warnings[0]
+    assert len(reads) == 11
+    source = tasks.source(tasks.page("train").tasks[0])
+    assert source.load_packed is not None
+    assert NativeEngine().open(source).reset()
+    tasks.close()
