@@ -96,6 +96,12 @@ ROOMS: dict[str, tuple[str, dict[str, str], Sequence[Receptacle], Sequence[tuple
         (CABINET, SHUT_AWAY, SINK),
         (("Mug", (CABINET,)), ("Mug", (SHUT_AWAY,)), ("Mug", (SHUT_AWAY,))),
     ),
+    "one of two is there already": (
+        _TWO,
+        {"obj": "Mug", "recep": "SinkBasin"},
+        (CABINET, SINK),
+        (("Mug", (CABINET,)), ("Mug", (SINK,)), ("Cup", (SINK,))),
+    ),
     "two of three": (
         _TWO,
         {"obj": "Apple", "recep": "SinkBasin"},

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alfworld_games import generated_source
 
-from envs.alfworld.env import AlfworldEnv
+from envs.alfworld.engine import GameSource
+from envs.alfworld.env import AlfworldEnv, Workshop
 from envs.alfworld.explorer import Explorer
 from envs.alfworld.family import AlfworldFamily
+from envs.alfworld.native_engine import NativeEngine, NativeSession
 from envs.alfworld.tasks import DATA_DIR_VARIABLE
 from envs.base import EnvFamily, Environment, Forkable, HasExperts
 from envs.errors import ConfigError, EpisodeOver, InvalidAction, InvalidOption, TaskDataError
 from envs.registry import ALFWORLD, default_registry
-from envs.types import Action, StepResult
+from envs.types import Action, StepResult, Task
 
 
 @pytest.fixture
@@ -263,6 +266,52 @@ def test_the_explorer_reads_what_the_episode_has_told_and_no_more(family: Alfwor
             reader.observe(reader.choose(), result.observation.text)
         assert result is not None
         assert result.reward == 1.0
+
+
+class Sealed:
+    """A session that keeps its state to itself, as TextWorld's does."""
+
+    def __init__(self, session: NativeSession) -> None:
+        self._session = session
+        self.reset, self.step, self.admissible = session.reset, session.step, session.admissible
+        self.state_hash, self.close = lambda: "", session.close
+
+    @property
+    def won(self) -> bool:
+        return self._session.won
+
+
+class SealedEngine(NativeEngine):
+    def open(self, source: GameSource) -> Sealed:  # type: ignore[override]
+        return Sealed(super().open(source))
+
+
+def test_experts_and_shaping_need_no_state_of_the_engine(family: AlfworldFamily) -> None:
+    """Another engine's episode is played along natively. It is forked by playing it again."""
+    native, sealed = NativeEngine(), SealedEngine()
+    source = generated_source(4)
+    task = Task("alfworld", "generated/any/4", "generated", "", source.content_hash)
+    envs = []
+    for engine in (native, sealed):
+        workshop = Workshop(
+            ALFWORLD,
+            find_game=lambda task: source,
+            find_engine=lambda name, engine=engine: engine,  # type: ignore[misc]
+            parse_game=native.game,
+            engine="native",
+        )
+        envs.append(AlfworldEnv(workshop))
+        envs[-1].reset(task, options={"shaping": ["potential", "subgoals"], "shaping_gamma": 0.9})
+    one, other = envs
+    assert other.fork() is None
+    for command in ("look", "fly", "inventory"):
+        assert act(one, command).info == act(other, command).info
+    while (action := one.expert_action()) is not None:
+        assert other.expert_action() == action
+        assert other.expert_action("explorer") == one.expert_action("explorer")
+        left, right = one.step(action), other.step(action)
+        assert (left.observation, left.info) == (right.observation, right.info)
+    assert other.expert_action() is None
 
 
 def test_a_live_episode_is_small(family: AlfworldFamily) -> None:
