@@ -51,6 +51,19 @@ def test_played_episodes_verify_and_a_changed_one_does_not(envloop):
     assert unknown.stderr.startswith("error: no stored episode has the id 'zzz'")
 
 
+def test_the_explorer_plays_with_thoughts_and_nobody_else_has_any(envloop):
+    played = envloop("rollout", "play", "-n", "2", "--engine", "explorer", "--thoughts", "--max-turns", "50", "--json")
+    assert played.returncode == 0, played.stderr
+    summaries = [json.loads(line) for line in played.stdout.splitlines()]
+    with EpisodeStore(envloop.store_url) as store:
+        episodes = [store.get(summary["id"]) for summary in summaries]
+    assert [(episode.model, episode.reward) for episode in episodes] == [("scripted-explorer", 1.0)] * 2
+    assert all(turn.text.partition("\n<tool_call>")[0] for episode in episodes for turn in episode.turns)
+    refused = envloop("rollout", "play", "--engine", "noop", "--thoughts")
+    assert refused.returncode == 2
+    assert "the script noop has no thoughts" in refused.stderr
+
+
 @pytest.fixture
 def settings(monkeypatch):
     for name in [n for n in os.environ if n.startswith("ENVLOOP_")]:
