@@ -30,10 +30,10 @@ def measure(game: Game) -> TaskMeasure:
 def _receptacles_to_search(game: Game) -> int | None:
     """How many receptacles, by the game's own ``canContain`` facts, may hold an object that the goal wants.
 
-    Those alone count that the agent can walk to, and no destination of the goal: what lies there needs no search.
+    Those that the agent can walk to, all but the goal's destinations: what lies there needs no search.
     """
     goal = read_task_goal(game)
     if goal is None:
         return None
     possible = {receptacle for thing in goal.wanted for receptacle in game.fits_in.get(thing, ())}
-    return len((possible & game.locations.keys()) - set(goal.destinations))
+    return len(possible - set(goal.destinations))
