@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from indexed_games import age
 
 from envs.alfworld import official
 from envs.alfworld.export import write_generated_games
-from tests.indexed_games import age
 
 
 @pytest.fixture(scope="session")

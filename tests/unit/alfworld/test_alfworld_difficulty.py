@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from alfworld_games import COOL_APPLE, KNIFE_IN_SINK, MUG_IN_LIGHT, TWO_APPLES, kitchen
 
 from envs.alfworld.difficulty import TaskMeasure, measure
 from envs.alfworld.expert import plan, read_task_goal
@@ -14,7 +15,6 @@ from envs.alfworld.generator import generate
 from envs.alfworld.tasks import Tasks
 from envs.errors import InvalidOption, UnknownSplit, UnknownTaskType
 from envs.registry import ALFWORLD
-from tests.alfworld_games import COOL_APPLE, KNIFE_IN_SINK, MUG_IN_LIGHT, TWO_APPLES, kitchen
 
 
 def tasks_in(data_dir: Path, index_dir: Path) -> Tasks:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from indexed_games import LONG_AGO_NS, age, index_file, listed, make, trials
 
 from envs.alfworld import index as index_module
 from envs.alfworld import official
@@ -20,7 +21,6 @@ from envs.alfworld.native_engine import NativeEngine
 from envs.alfworld.tasks import Tasks
 from envs.errors import TaskDataError, UnknownTask
 from envs.registry import ALFWORLD
-from tests.indexed_games import LONG_AGO_NS, age, index_file, listed, make, trials
 
 
 def test_a_built_index_spares_every_read(old_games: Path, index_dir: Path, reads: list[str]) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from indexed_games import index_file, listed, make
 
 from envs.alfworld import index as index_module
 from envs.alfworld import official
 from envs.alfworld.native_engine import NativeEngine
 from envs.errors import TaskDataError
-from tests.indexed_games import index_file, listed, make
 
 
 def overwrite(path: Path) -> None:

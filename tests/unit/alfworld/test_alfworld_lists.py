@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from alfworld_games import kitchen
 
 from envs.alfworld import lists
 from envs.alfworld.dialect import retell
@@ -19,7 +20,6 @@ from envs.alfworld.tasks import Tasks
 from envs.errors import ConfigError, TaskDataError, UnknownTask
 from envs.registry import ALFWORLD
 from envs.types import SplitRole
-from tests.alfworld_games import kitchen
 
 
 @pytest.fixture

@@ -119,6 +119,32 @@ def test_a_broken_game_is_left_out_and_its_reason_told(tmp_path: Path, data_dir:
         tasks.task(f"train/{name}")
 
 
+@pytest.mark.parametrize(
+    ("lost", "reason"),
+    [
+        (r"\(canContain[^)]*\)", "its goal can be reached from the start in no way|which no fact gives"),
+        ("", "the start"),
+    ],
+)
+def test_a_game_not_worth_starting_is_left_out(lost: str, reason: str, tmp_path: Path, data_dir: Path) -> None:
+    """One that cannot be won and one that any command would win: found when the index is made, not when it is played."""
+    shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
+    path = next((tmp_path / "json_2.1.1" / "train").glob("pick_and_place_simple-*/*/game.tw-pddl"))
+    game = json.loads(path.read_text())
+    if lost:
+        problem = re.sub(lost, "", game["pddl_problem"])
+    else:
+        head, goal, _ = game["pddl_problem"].partition("(:goal")
+        problem = f"{head}{goal} (not (holdsAny agent1))))"
+    path.write_text(json.dumps(game | {"pddl_problem": problem}))
+    tasks = make(tmp_path)
+    assert tasks.page("train").total == 11
+    with pytest.raises(TaskDataError, match=reason) as caught:
+        tasks.task(f"train/{path.parent.parent.name}/{path.parent.name}")
+    assert str(path) in caught.value.message
+    assert "not worth starting" in caught.value.message
+
+
 REASONS = {
     "movable": "a movable receptacle",
     "sliced": "a sliced object",
