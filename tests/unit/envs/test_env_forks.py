@@ -70,6 +70,12 @@ async def test_forks_of_an_earlier_step(server: Any, env: str, copies: bool) -> 
     assert (await server.count(later[0]["id"], 3)).json()["observation"]["text"] == "You are at 3."
     assert (await server.count(at_start[0]["id"], 3)).json()["valid"] is False
     assert (await read(server, episode))["steps"] == 3
+    assert (await server.count(later[1]["id"], 9)).json()["valid"] is False
+    for view, valid in zip(later, (True, False), strict=True):  # each has a history of its own
+        grown = (await fork(server, view["id"], at_step=2)).json()["episodes"][0]["id"]
+        await server.count(grown, 3)
+        (once_more,) = (await fork(server, view["id"])).json()["episodes"]
+        assert (once_more["steps"], once_more["valid"]) == (3, valid)
     again = (await fork(server, later[0]["id"], at_step=1)).json()["episodes"][0]  # a fork of a fork
     assert (again["steps"], again["observation"]["text"]) == (1, "You are at 1.")
     assert again["forked_from"] == {"episode": later[0]["id"], "at_step": 1}
