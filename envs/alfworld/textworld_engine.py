@@ -47,7 +47,7 @@ class _Worker:
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
         self._timeout_s = timeout_s
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
-        # TextWorld copies its planner's library (34 MB) to a temporary folder; nothing of it may outlive the worker.
+        # TextWorld copies its planner's library (34 MB) to a temporary folder; nothing of it may outlive the start.
         self._folder = tempfile.TemporaryDirectory(prefix="envloop-textworld-", ignore_cleanup_errors=True)
         try:
             self._process = subprocess.Popen(
@@ -73,6 +73,7 @@ class _Worker:
         except BackendUnavailable:
             self.stop()
             raise
+        self._folder.cleanup()  # the library is loaded and unlinked; nothing else is written
 
     @property
     def pid(self) -> int:

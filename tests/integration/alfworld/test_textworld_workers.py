@@ -159,10 +159,16 @@ def test_a_worker_ends_when_its_parent_does(tmp_path: Path, repo_root: Path) -> 
         "print(e.worker_pids()[0], flush=True); os._exit(9)"
     )
     run = subprocess.run(
-        [sys.executable, "-c", code, *FAST_WORKER], cwd=repo_root, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, *FAST_WORKER],
+        cwd=repo_root,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 9, run.stderr
     assert in_time(lambda: not alive(int(run.stdout)))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_settings_are_checked() -> None:
