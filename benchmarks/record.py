@@ -54,7 +54,10 @@ def _about(command: list[str]) -> dict[str, Any]:
             continue
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "command": " ".join([Path(command[0]).name, *command[1:]]),
+        # Of a path of this machine its end is enough.
+        "command": " ".join(
+            Path(part).name if part.startswith("/") else part for part in ["/" + command[0], *command[1:]]
+        ),
         "commit": subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
         ).stdout.strip(),
