@@ -54,10 +54,7 @@ def _about(command: list[str]) -> dict[str, Any]:
             continue
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        # Of a path of this machine its end is enough.
-        "command": " ".join(
-            Path(part).name if part.startswith("/") else part for part in ["/" + command[0], *command[1:]]
-        ),
+        "command": " ".join([Path(command[0]).name, *map(_shown, command[1:])]),
         "commit": subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
         ).stdout.strip(),
@@ -71,6 +68,11 @@ def _about(command: list[str]) -> dict[str, Any]:
         },
         "versions": versions,
     }
+
+
+def _shown(argument: str) -> str:
+    """An argument as it may be published: of a path on this machine only its end."""
+    return Path(argument).name if argument.startswith("/") else argument
 
 
 def _first(path: str, key: str) -> str:
