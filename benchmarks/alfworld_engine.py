@@ -177,7 +177,9 @@ def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data-dir", help="official games instead of generated ones")
+    parser.add_argument(
+        "--data-dir", default=os.environ.get("ALFWORLD_DATA"), help="official games, not generated ones"
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import random
 import re
 import statistics
@@ -143,7 +144,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data-dir", help="official games (json_2.1.1) as well")
+    parser.add_argument("--data-dir", default=os.environ.get("ALFWORLD_DATA"), help="official games as well")
 
 
 if __name__ == "__main__":
