@@ -7,40 +7,16 @@ DBBENCH_SERVER_BINARY.
 
 from __future__ import annotations
 
-import functools
-import ipaddress
-import os
-import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
-from envs.errors import ConfigError
+from envs.server_settings import ServerSettings
 
-__all__ = ["AlfworldSettings", "DbBenchSettings", "EnvServerSettings", "is_loopback"]
-
-_PLAIN_NAMES: dict[str, tuple[str, ...]] = {
-    "ENVLOOP_TOKEN": ("token",),
-    "ENVLOOP_EXPERT_TOKEN": ("expert_token",),
-    "ALFWORLD_DATA": ("alfworld", "data_dir"),
-    "DBBENCH_DATA": ("dbbench", "data_dir"),
-    "DBBENCH_URL": ("dbbench", "url"),
-    "DBBENCH_SERVER_BINARY": ("dbbench", "server_binary"),
-}
-
-
-@functools.lru_cache(maxsize=256)
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the host (a name or an address, IPv6 with or without brackets)."""
-    name = host.strip("[]").lower()
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+__all__ = ["AlfworldSettings", "DbBenchSettings", "EnvServerSettings"]
 
 
 class AlfworldSettings(BaseModel):
@@ -85,12 +61,21 @@ class DbBenchSettings(BaseModel):
     )
 
 
-class EnvServerSettings(BaseSettings):
+class EnvServerSettings(ServerSettings):
     """All settings of ``envloop env serve``."""
 
     model_config = SettingsConfigDict(
         env_prefix="ENVLOOP_ENV_", env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
     )
+    plain_names: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "ENVLOOP_TOKEN": ("token",),
+        "ENVLOOP_EXPERT_TOKEN": ("expert_token",),
+        "ALFWORLD_DATA": ("alfworld", "data_dir"),
+        "DBBENCH_DATA": ("dbbench", "data_dir"),
+        "DBBENCH_URL": ("dbbench", "url"),
+        "DBBENCH_SERVER_BINARY": ("dbbench", "server_binary"),
+    }
+    described_in: ClassVar[str] = "envs/config.py describes every setting"
 
     host: str = Field(default="127.0.0.1", description="Address to bind. Beyond loopback a token is required.")
     port: int = Field(default=8470, ge=0, le=65535, description="Port to bind; 0 takes a free one.")
@@ -134,37 +119,6 @@ class EnvServerSettings(BaseSettings):
     def _split_names(cls, value: Any) -> Any:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then ENVLOOP_ENV_*, then the plain names. Neither .env nor secret files are read."""
-        del dotenv_settings, file_secret_settings
-        return init_settings, env_settings, _PlainNames(settings_cls)
-
-    @classmethod
-    def load(cls, path: Path | None = None, **overrides: Any) -> EnvServerSettings:
-        """Settings from an optional TOML file, the process environment and overrides (None means unset).
-
-        Raises ConfigError with the file or variable, the field and the reason; never with a token's value.
-        """
-        given = {name: value for name, value in overrides.items() if value is not None}
-        try:
-            settings = cls(**given)
-            if path is None:
-                return settings
-            layers = [_read_toml(path), settings.model_dump(exclude_unset=True)]
-            return cls.model_validate(_merged(*layers))
-        except ValidationError as error:
-            where = str(path) if path is not None else "the settings"
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise ConfigError(f"{where}: {problems}", hint="envs/config.py describes every setting") from error
-
     def family_settings(self, name: str) -> dict[str, Any]:
         """The keyword arguments of an environment family: what is set, secrets opened. Empty for other environments."""
         section = getattr(self, name, None)
@@ -173,48 +127,3 @@ class EnvServerSettings(BaseSettings):
         values = {field: getattr(section, field) for field in type(section).model_fields}
         opened = {k: v.get_secret_value() if isinstance(v, SecretStr) else v for k, v in values.items()}
         return {k: v for k, v in opened.items() if v is not None}
-
-    def refuse_open_door(self) -> None:
-        """Raise ConfigError where the server would be reachable from other machines without a token."""
-        if self.token is None and not is_loopback(self.host):
-            raise ConfigError(
-                f"binding {self.host} without a token would let anyone use the server",
-                hint="set ENVLOOP_TOKEN (8 characters or more), or bind 127.0.0.1",
-            )
-
-
-class _PlainNames(PydanticBaseSettingsSource):
-    """The variables without our prefix; an empty one counts as unset."""
-
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        del field
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for variable, (*sections, name) in _PLAIN_NAMES.items():
-            value = os.environ.get(variable)
-            if value:
-                target = found
-                for section in sections:
-                    target = target.setdefault(section, {})
-                target[name] = value
-        return found
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}", hint="correct the file at the place named") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}", hint="check the path given with --config") from error
-
-
-def _merged(*layers: dict[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for layer in layers:
-        for name, value in layer.items():
-            old = result.get(name)
-            result[name] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return result

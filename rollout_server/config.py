@@ -7,17 +7,14 @@ Two have a plain name that other tools share: ENVLOOP_TOKEN and ENVLOOP_STORE_UR
 from __future__ import annotations
 
 import contextlib
-import os
-import tomllib
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
 
-from envs.config import EnvServerSettings, is_loopback
-from envs.errors import ConfigError
+from envs.config import EnvServerSettings
+from envs.server_settings import ServerSettings
 
 if TYPE_CHECKING:
     from envs.client import EnvClient
@@ -26,20 +23,23 @@ if TYPE_CHECKING:
 
 __all__ = ["RolloutServerSettings", "Service", "default_store_url", "open_env_client", "open_service"]
 
-_PLAIN_NAMES = {"ENVLOOP_TOKEN": "token", "ENVLOOP_STORE_URL": "store_url"}
-
 
 def default_store_url() -> str:
     """ENVLOOP_STORE_URL, else a SQLite file in the user's data folder."""
     return RolloutServerSettings.load().open_store_url()
 
 
-class RolloutServerSettings(BaseSettings):
+class RolloutServerSettings(ServerSettings):
     """All settings of ``envloop rollout serve``."""
 
     model_config = SettingsConfigDict(
         env_prefix="ENVLOOP_ROLLOUT_", extra="forbid", frozen=True, hide_input_in_errors=True
     )
+    plain_names: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "ENVLOOP_TOKEN": ("token",),
+        "ENVLOOP_STORE_URL": ("store_url",),
+    }
+    described_in: ClassVar[str] = "see envloop rollout serve --help"
 
     host: str = Field("127.0.0.1", description="Address to bind. Beyond loopback a token is required.")
     port: int = Field(8471, ge=0, le=65535, description="Port to bind; 0 takes a free one.")
@@ -62,36 +62,6 @@ class RolloutServerSettings(BaseSettings):
     shutdown_grace_s: float = Field(10.0, gt=0, description="Seconds that running requests get to end at shutdown.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="Level of the server's log.")
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then ENVLOOP_ROLLOUT_*, then the plain names. Neither .env nor secret files are read."""
-        del dotenv_settings, file_secret_settings
-        return init_settings, env_settings, _PlainNames(settings_cls)
-
-    @classmethod
-    def load(cls, path: Path | None = None, **overrides: Any) -> RolloutServerSettings:
-        """Settings from an optional TOML file, the process environment and overrides (None means unset).
-
-        Raises ConfigError with the file, the field and the reason; never with a secret's value.
-        """
-        given = {name: value for name, value in overrides.items() if value is not None}
-        try:
-            settings = cls(**given)
-            if path is None:
-                return settings
-            return cls(**{**_read_toml(path), **settings.model_dump(exclude_unset=True)})
-        except ValidationError as error:
-            where = str(path) if path is not None else "the settings"
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise ConfigError(f"{where}: {problems}", hint="see envloop rollout serve --help") from error
-
     def open_store_url(self) -> str:
         """The store's URL, secret opened; a file in the user's data folder where none is set."""
         if self.store_url is not None:
@@ -105,14 +75,6 @@ class RolloutServerSettings(BaseSettings):
         """The token for the env server, secret opened."""
         token = self.env_token or self.token
         return token.get_secret_value() if token else None
-
-    def refuse_open_door(self) -> None:
-        """Raise ConfigError where the server would be reachable from other machines without a token."""
-        if self.token is None and not is_loopback(self.host):
-            raise ConfigError(
-                f"binding {self.host} without a token would let anyone use the server",
-                hint="set ENVLOOP_TOKEN (8 characters or more), or bind 127.0.0.1",
-            )
 
 
 class Service(NamedTuple):
@@ -172,23 +134,3 @@ async def open_service(settings: RolloutServerSettings) -> AsyncIterator[Service
                 await rollouts.close()
     finally:
         store.close()
-
-
-class _PlainNames(PydanticBaseSettingsSource):
-    """The variables without our prefix; an empty one counts as unset."""
-
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        del field
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        return {field: value for name, field in _PLAIN_NAMES.items() if (value := os.environ.get(name))}
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}", hint="check the path given with --config") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}", hint="correct the file at the place named") from error

@@ -6,8 +6,9 @@ import hmac
 from collections.abc import Mapping
 from typing import Any
 
-from envs.config import EnvServerSettings, is_loopback
+from envs.config import EnvServerSettings
 from envs.errors import Forbidden, Unauthorized
+from envs.server_settings import is_loopback
 
 __all__ = ["Access"]
 

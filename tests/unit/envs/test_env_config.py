@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from envs.config import EnvServerSettings, is_loopback
+from envs.config import EnvServerSettings
 from envs.errors import ConfigError
+from envs.server_settings import is_loopback
 
 NAMES = (
     "ENVLOOP_TOKEN",
