@@ -18,7 +18,16 @@ from envs.alfworld.rules import Command, View, go_to
 from envs.alfworld.state import State
 from envs.errors import TaskDataError
 
-__all__ = ["Game", "GameData", "display_names", "load_game", "parse_game", "read_game_file"]
+__all__ = [
+    "Game",
+    "GameData",
+    "decode_game",
+    "display_names",
+    "game_texts",
+    "load_game",
+    "parse_game",
+    "read_game_file",
+]
 
 # A game file's JSON: pddl_domain, grammar, pddl_problem (texts), solvable, walkthrough.
 type GameData = Mapping[str, Any]
@@ -27,7 +36,8 @@ _TEXTS = ("pddl_domain", "grammar", "pddl_problem")
 
 
 class Game:
-    """The constant part of a game. Built by ``parse_game`` or ``load_game``; never changed afterwards.
+    """The constant part of a game. Built by ``parse_game``, ``unpack_game`` or ``GeneratedGame.build``; shared by
+    threads, and never changed afterwards but for the answers that it remembers.
 
     Names are PDDL ids in lower case; ``names`` gives what the player reads (``mug 2``).
     """
@@ -182,14 +192,11 @@ def parse_game(data: GameData, *, path: str | Path = "<game>") -> Game:
     Raises TaskDataError, which names the path and the reason: broken or unbalanced PDDL, an unsupported goal, a grammar
     that the native engine does not know.
     """
-    for key in _TEXTS:
-        if not isinstance(data.get(key), str):
-            msg = f"{path}: not an ALFWorld game: {key!r} is missing or no text"
-            raise TaskDataError(msg, hint="game files are called game.tw-pddl")
+    texts = game_texts(data, path=path)
     try:
-        goal_text = read_goal_text(data["grammar"])
-        dialect = identify_dialect(data["grammar"], data["pddl_domain"])
-        return Game(parse_problem(data["pddl_problem"]), dialect, goal_text)
+        goal_text = read_goal_text(texts["grammar"])
+        dialect = identify_dialect(texts["grammar"], texts["pddl_domain"])
+        return Game(parse_problem(texts["pddl_problem"]), dialect, goal_text)
     except GameFormatError as error:
         msg = f"{path}: {error}"
         raise TaskDataError(msg, hint="engine='textworld' may load what the native engine refuses") from error
@@ -199,14 +206,32 @@ def read_game_file(path: str | Path) -> tuple[GameData, str]:
     """A game file's JSON and the SHA-256 (hex) of its bytes. Raises TaskDataError."""
     try:
         raw = Path(path).read_bytes()
+    except OSError as error:
+        msg = f"{path}: cannot be read as a game: {error}"
+        raise TaskDataError(msg) from error
+    return decode_game(raw, path=path), hashlib.sha256(raw).hexdigest()
+
+
+def decode_game(raw: bytes, *, path: str | Path) -> GameData:
+    """The JSON of a game file's bytes. Raises TaskDataError."""
+    try:
         data = json.loads(raw)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         msg = f"{path}: cannot be read as a game: {error}"
         raise TaskDataError(msg) from error
     if not isinstance(data, dict):
         msg = f"{path}: not an ALFWorld game: its JSON is no object"
         raise TaskDataError(msg)
-    return data, hashlib.sha256(raw).hexdigest()
+    return data
+
+
+def game_texts(data: GameData, *, path: str | Path) -> dict[str, str]:
+    """The texts that a game is made of: ``pddl_domain``, ``grammar``, ``pddl_problem``. Raises TaskDataError."""
+    for key in _TEXTS:
+        if not isinstance(data.get(key), str):
+            msg = f"{path}: not an ALFWorld game: {key!r} is missing or no text"
+            raise TaskDataError(msg, hint="game files are called game.tw-pddl")
+    return {key: data[key] for key in _TEXTS}
 
 
 def load_game(path: str | Path) -> Game:

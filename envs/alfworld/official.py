@@ -7,7 +7,6 @@ holds while its file keeps its size and time of change. What does not fit is rea
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import random
@@ -19,7 +18,7 @@ from pathlib import Path
 from envs.alfworld.admission import admit
 from envs.alfworld.dialect import retell
 from envs.alfworld.difficulty import TaskMeasure, measure
-from envs.alfworld.game import GameData, parse_game, read_game_file
+from envs.alfworld.game import GameData, decode_game, parse_game, read_game_file
 from envs.alfworld.index import GameEntry, GameIndex
 from envs.alfworld.lists import AGENTBENCH_LISTS
 from envs.alfworld.packed import pack_game
@@ -159,7 +158,10 @@ class OfficialGames:
         try:
             with os.scandir(self.data_dir / split) as folders:
                 for folder in folders:
-                    mtime_ns = folder.stat().st_mtime_ns
+                    try:
+                        mtime_ns = folder.stat().st_mtime_ns
+                    except FileNotFoundError:  # a link to nothing, or gone meanwhile
+                        mtime_ns = 0
                     if not _is_settled(mtime_ns, now):
                         return ""
                     lines.append(f"{folder.name}\0{mtime_ns}")
@@ -237,9 +239,9 @@ class OfficialGames:
         content_hash = hashlib.sha256(raw).hexdigest()
         skipped, refused, measured, packed = "", "", TaskMeasure(), None
         try:
-            data = json.loads(raw)
-        except ValueError as error:
-            refused = f"{trial / _GAME_FILE}: cannot be read as a game: {error}"
+            data = decode_game(raw, path=trial / _GAME_FILE)
+        except TaskDataError as error:
+            refused = error.message
         else:
             skipped = _why_skipped(name, kind, data, self._types)
             if not skipped or name in _listed(split):
@@ -266,7 +268,7 @@ def retold(data: GameData, dialect: str | None, path: str | Path) -> GameData:
         raise TaskDataError(msg) from error
 
 
-def _why_skipped(name: str, kind: str, data: object, types: Iterable[str]) -> str:
+def _why_skipped(name: str, kind: str, data: GameData, types: Iterable[str]) -> str:
     """Why alfworld's own loader (``alfred_tw_env.py``) leaves a game out, or ""."""
     if "movable" in name:
         return "a movable receptacle"
@@ -274,7 +276,7 @@ def _why_skipped(name: str, kind: str, data: object, types: Iterable[str]) -> st
         return "a sliced object"
     if kind not in types:
         return "another task type"
-    solvable = data.get("solvable") if isinstance(data, dict) else None
+    solvable = data.get("solvable")
     if solvable is True:
         return ""
     return "known as unsolvable" if solvable is False else "not known as solvable"
@@ -312,6 +314,11 @@ def _order(name: str) -> str:
 def _folders(folder: Path) -> list[str]:
     try:
         with os.scandir(folder) as found:
-            return [entry.name for entry in found if entry.is_dir()]
+            return [entry.name for entry in found if entry.is_dir() and _is_text(entry.name)]
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _is_text(name: str) -> bool:
+    """Whether a folder's name is text: one of other bytes can be no task's id, and is none of alfworld's."""
+    return name.encode(errors="ignore").decode() == name

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from envs.alfworld.engine import GameSource
+from envs.alfworld.game import game_texts
 from envs.alfworld.pddl import Fact
 from envs.errors import BackendUnavailable, CapacityExceeded, ConfigError, TaskDataError
 from envs.types import Readiness
@@ -245,7 +246,7 @@ class TextWorldEngine:
 
         Raises TaskDataError, CapacityExceeded, BackendUnavailable.
         """
-        game = {key: source.load()[key] for key in ("pddl_domain", "grammar", "pddl_problem")}
+        game = game_texts(source.load(), path=source.path)
         worker = self._lease()
         try:
             answer = worker.request({"op": "open", "game": game})

@@ -89,6 +89,15 @@ def test_a_broken_game_is_a_task_error_and_leaves_the_engine_usable(fast: TextWo
     session.close()
 
 
+@pytest.mark.parametrize("lost", ["pddl_domain", "grammar", "pddl_problem"])
+def test_a_file_without_a_games_texts_starts_no_worker(lost: str) -> None:
+    engine = TextWorldEngine(command=(sys.executable, "-c", "raise SystemExit('never started')"))
+    source = GameSource("broken", "broken.tw-pddl", lambda: {**KITCHEN_GAME, lost: None})
+    with pytest.raises(TaskDataError, match=rf"broken\.tw-pddl: not an ALFWorld game: '{lost}'"):
+        engine.open(source)
+    engine.close()
+
+
 def test_a_killed_worker_is_an_infrastructure_error_and_is_replaced() -> None:
     answer = '{"memory": 0, "text": "-= Welcome", "won": false, "admissible": []}'
     code = f"import sys; print('{answer}', flush=True)\nfor _ in sys.stdin: print('{answer}', flush=True)"

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from indexed_games import index_file, listed, make
+from indexed_games import index_file, listed, make, trials
 
 from envs.alfworld import index as index_module
 from envs.alfworld import official
+from envs.alfworld.lists import AGENTBENCH_LISTS
 from envs.alfworld.native_engine import NativeEngine
 from envs.errors import TaskDataError
 
@@ -147,3 +148,46 @@ def test_where_nothing_can_be_written_the_index_is_in_memory(
     assert source.load_packed is not None
     assert NativeEngine().open(source).reset()
     tasks.close()
+
+
+@pytest.mark.parametrize("content", [b"[" * 200_000, b'{"a":' * 200_000, b"[]", b"null", b"{}", b"\xff", b"1" * 5000])
+def test_a_file_that_is_no_game_takes_no_other_with_it(old_games: Path, index_dir: Path, content: bytes) -> None:
+    """Also one that AgentBench's list names, which no filter of alfworld's may leave out."""
+    sound = trials(old_games)[0]
+    name = AGENTBENCH_LISTS["agentbench_standard"].games()[0].name
+    for split, names in {"train": (name,), "valid_unseen": (name, "pick_and_place_simple-A-B-C-1/trial_1")}.items():
+        for place in names:
+            trial = old_games / "json_2.1.1" / split / place
+            trial.mkdir(parents=True)
+            (trial / "game.tw-pddl").write_bytes(content)
+            (trial / "traj_data.json").write_text("{}")
+    tasks = make(old_games, index_dir)
+    assert f"train/{sound.parent.name}/{sound.name}" in {task.id for task in tasks.page("train").tasks}
+    assert tasks.page("train").total == 8
+    found = {files.split: files for files in tasks.build_index()}
+    assert name in found["agentbench_standard"].refused
+    assert "game" in found["agentbench_standard"].refused[name]
+    with pytest.raises(TaskDataError):
+        tasks.task(f"agentbench_standard/{name}")
+
+
+def test_a_folder_whose_name_is_no_text_is_no_task(old_games: Path, index_dir: Path) -> None:
+    before = listed(old_games, index_dir)
+    trial = trials(old_games)[0]
+    os.rename(os.fsencode(trial), os.fsencode(trial.parent) + b"/trial_\xff")
+    left = listed(old_games, index_dir)
+    assert [task for task in before if not task.id.endswith(f"/{trial.name}")] == list(left)
+    assert len(left) == len(before) - 1
+
+
+def test_games_that_come_are_seen_beside_a_link_to_nothing(old_games: Path, index_dir: Path, tmp_path: Path) -> None:
+    folder = old_games / "json_2.1.1" / "train"
+    (folder / "pick_and_place_simple-Gone-None-Shelf-1").symlink_to(tmp_path / "nowhere")
+    task = trials(old_games)[0].parent
+    task.rename(tmp_path / task.name)
+    tasks = make(old_games, index_dir)
+    few = tasks.page("train").total
+    (tmp_path / task.name).rename(task)
+    assert few is not None
+    assert few < 8
+    assert tasks.page("train").total == 8
