@@ -25,7 +25,8 @@ from pathlib import Path
 from _figures import Figure, at_least, at_most, run, value
 
 import envs.alfworld
-from envs.alfworld.diff import DIALECTS, DiffReport, GameReport, compare_games, summarize
+from envs.alfworld.dialect import DIALECTS
+from envs.alfworld.diff import DiffReport, GameReport, compare_games, summarize
 from envs.alfworld.diff_command import find_game_files, generated_games, official_game
 from envs.alfworld.engine import GameSource
 from envs.alfworld.tasks import find_data_dir

@@ -18,7 +18,18 @@ from typing import Any
 from envs.alfworld.households import load_households
 from envs.alfworld.pddl import GameFormatError
 
-__all__ = ["Dialect", "identify_dialect", "read_goal_text", "replace_goal_text", "retell", "write_in_dialect"]
+__all__ = [
+    "DIALECTS",
+    "Dialect",
+    "identify_dialect",
+    "read_goal_text",
+    "replace_goal_text",
+    "retell",
+    "write_in_dialect",
+]
+
+# What games can be retold in.
+DIALECTS = ("0.2", "0.4")
 
 _GOAL = re.compile(r'"Your task is to: ((?:[^"\\]|\\.)*)"')
 _COMMENT = re.compile(r";[^\n]*")
@@ -98,7 +109,7 @@ def write_in_dialect(name: str, goal: str) -> tuple[str, str]:
         for new, old in ((_ARRIVE_RECEPTACLE, _ARRIVE_LOCATION), (_MOVED, _PUT), (_MOVE_TEMPLATE, _PUT_TEMPLATE)):
             grammar = grammar.replace(new, old)
     elif name != "0.4":
-        msg = f"there is no dialect {name!r}, only 0.2 and 0.4"
+        msg = f"there is no dialect {name!r}, only {' and '.join(DIALECTS)}"
         raise GameFormatError(msg)
     return domain, grammar
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from envs.alfworld.comparison import Difference, first_disagreement
-from envs.alfworld.dialect import identify_dialect, retell
+from envs.alfworld.dialect import DIALECTS, identify_dialect, retell
 from envs.alfworld.engine import Engine, GameSource, Session
 from envs.alfworld.game import GameData
 from envs.alfworld.native_engine import NativeEngine, NativeSession
@@ -22,7 +22,6 @@ from envs.alfworld.walkers import WALKERS
 from envs.errors import InvalidOption, TaskDataError
 
 __all__ = [
-    "DIALECTS",
     "DiffReport",
     "Difference",
     "GameReport",
@@ -31,8 +30,6 @@ __all__ = [
     "in_dialect",
     "summarize",
 ]
-
-DIALECTS = ("0.2", "0.4")
 
 
 @dataclass(frozen=True, slots=True)

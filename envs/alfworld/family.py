@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from envs.alfworld.dialect import DIALECTS
 from envs.alfworld.engine import ENGINES, Engine
 from envs.alfworld.env import AlfworldEnv, Workshop
 from envs.alfworld.native_engine import NativeEngine
-from envs.alfworld.tasks import DATA_DIR_VARIABLE, DIALECTS, Tasks
+from envs.alfworld.tasks import DATA_DIR_VARIABLE, Tasks
 from envs.errors import ConfigError
 from envs.types import EnvSpec, Readiness, Split, Task, TaskPage
 

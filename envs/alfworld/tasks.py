@@ -33,7 +33,6 @@ from envs.types import Split, SplitRole, Task, TaskPage
 
 __all__ = [
     "DATA_DIR_VARIABLE",
-    "DIALECTS",
     "GENERATED_SPLITS",
     "GeneratedSplit",
     "Tasks",
@@ -43,8 +42,6 @@ __all__ = [
 ]
 
 DATA_DIR_VARIABLE = "ALFWORLD_DATA"
-# What games can be retold in.
-DIALECTS = ("0.2", "0.4")
 # The first seed of held-out games. Seeds below it are for training; a listing never leaves its own range.
 _FIRST_EVAL_SEED = 1 << 31
 _GENERATED_CACHE = 512

@@ -13,7 +13,8 @@ import pytest
 from alfworld_games import MUG_IN_LIGHT, generated_source, kitchen
 
 from envs.alfworld.comparison import first_disagreement
-from envs.alfworld.diff import DIALECTS, in_dialect
+from envs.alfworld.dialect import DIALECTS
+from envs.alfworld.diff import in_dialect
 from envs.alfworld.diff_command import find_game_files, official_game
 from envs.alfworld.engine import GameSource
 from envs.alfworld.native_engine import NativeEngine, NativeSession
