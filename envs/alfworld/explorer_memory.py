@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 __all__ = ["Memory", "Spot", "is_a", "kind_of", "room_and_task"]
 
-_NAME = r"[a-z][a-z ]*? \d+"
+_NAME = r"[a-z][a-z ]*? \d{1,9}(?!\d)"
 _ITEM = re.compile(rf"\ba ({_NAME})(?=,|\.|$| and )")
 _LISTED = re.compile(r"Looking quickly around you, you see ([^.]*)")
 _TASK = re.compile(r"Your task is to: *(.*)", re.DOTALL)

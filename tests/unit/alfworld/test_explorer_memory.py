@@ -120,3 +120,10 @@ def test_commands_tell_what_is_near_and_whether_it_is_open(memory: Memory) -> No
     assert (memory.spots["drawer 2"].open, memory.spots["drawer 1"].open) == (True, False)
     assert "safe 1" in memory.spots
     assert "pen 1" not in memory.spots
+
+
+def test_numbers_beyond_reading_are_no_names(memory: Memory) -> None:
+    memory.observe("look", f"On the desk {'7' * 5000}, you see a mug {'8' * 5000}, a pen {'9' * 9}, and a pen 2.")
+    memory.observe("look", f"On the desk 3, you see a mug {'8' * 5000}, a pen {'9' * 9}, and a pen 2.")
+    assert [thing for thing, _ in memory.seen_things()] == [f"pen {'9' * 9}", "pen 2"]
+    assert [spot.number for spot in memory.spots.values() if spot.kind == "desk"][-1] == 3
