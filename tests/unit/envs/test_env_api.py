@@ -10,7 +10,7 @@ import pytest
 from counting_env import COUNTING
 
 from envs import __version__
-from envs.server import schemas
+from envs.server import routes, schemas
 
 
 async def test_environments(server: Any) -> None:
@@ -184,3 +184,26 @@ async def test_version_and_documents(server: Any) -> None:
     assert {"200", "401", "404", "409", "422", "503"} <= set(step["responses"])
     items = defined["BatchStep"]["properties"]["items"]["items"]
     assert items == {"$ref": "#/components/schemas/StepItem"}
+
+
+async def test_a_long_batch_gives_others_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that wait for nothing would else hold up every other request until the last of them is done."""
+    seen: list[str] = []
+
+    async def result(work: Any) -> bytes:
+        await work
+        seen.append("item")
+        return b"0"
+
+    async def item() -> None:
+        pass
+
+    async def other() -> None:
+        seen.append("other")
+
+    monkeypatch.setattr(routes, "_result", result)
+    waiting = asyncio.create_task(other())
+    answer = await routes._batch((item() for _ in range(100)), side_by_side=False)
+    await waiting
+    assert len(json.loads(answer.body)["results"]) == 100
+    assert seen.index("other") < 20
