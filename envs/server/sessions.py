@@ -144,9 +144,7 @@ class SessionTable:
             if number is not None and session.answers(number, action):
                 return session
             if session.status.over:
-                raise EpisodeOver(
-                    f"episode {session.id} has ended: {session.ended_because}", hint="create a new episode"
-                )
+                raise _over(session)
             if number is not None and number != session.steps:
                 raise Conflict(
                     f"step {number} does not follow: episode {session.id} has done {session.steps}",
@@ -166,6 +164,7 @@ class SessionTable:
                 # A bug of the environment: its state is unknown, so the episode cannot go on and has no reward.
                 await self._end(session, EpisodeStatus.INFRASTRUCTURE_ERROR, "the environment failed")
                 raise
+            session.touch()  # a long step is no idleness of its client
             if done:
                 self._retire(session)
         return session
@@ -188,7 +187,7 @@ class SessionTable:
             session.touch()
             environment = session.environment
             if environment is None:
-                raise EpisodeOver(f"episode {session.id} has ended: {session.ended_because}")
+                raise _over(session)
             return await self._run(session.spec.blocking, lambda: _ask(environment, expert))
 
     async def reap(self, now: float | None = None) -> int:
@@ -366,6 +365,10 @@ class SessionTable:
         self._ended[session.id] = session
         while len(self._ended) > max(self._remember_ended, 1):
             self._ended.popitem(last=False)
+
+
+def _over(session: Session) -> EpisodeOver:
+    return EpisodeOver(f"episode {session.id} has ended: {session.ended_because}", hint="create a new episode")
 
 
 def _ask(environment: Environment, expert: str | None) -> Action | None:

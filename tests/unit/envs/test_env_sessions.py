@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import Any
 
 import httpx
@@ -57,6 +58,19 @@ async def test_idle_episodes_are_cancelled_and_busy_ones_are_not(make_table: Any
     family.release.set()
     assert (await step).steps == 1
     assert len(family.live) == 1
+
+
+async def test_the_idle_time_begins_when_a_step_is_done(make_table: Any) -> None:
+    table, family = await make_table(idle_timeout_s=60)
+    episode = await begin(table)
+    family.release.clear()
+    step = asyncio.create_task(table.step(episode, ONE))
+    await asyncio.to_thread(family.entered.acquire)
+    session = table.read(episode)
+    session.touched_at -= 100  # so long the step takes
+    family.release.set()
+    await step
+    assert await table.reap(time.monotonic()) == 0
 
 
 async def test_an_episode_that_is_used_or_forgotten_during_the_sweep_is_let_be(
