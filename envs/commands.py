@@ -14,7 +14,7 @@ import typer
 from envs.alfworld.diff_command import diff_engines_command
 from envs.alfworld.generate_command import generate_command
 from envs.errors import ConfigError
-from envs.types import Readiness, Split, Task
+from envs.types import Readiness, Split
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -105,8 +105,9 @@ def _tasks(  # noqa: PLR0917 - options of the command line
             _show_splits(family.splits(), as_json=as_json)
             return
         page = family.tasks(split, type=type, offset=offset, limit=limit)
+    width = max((len(task.id) for task in page.tasks), default=0)
     for task in page.tasks:
-        typer.echo(json.dumps(task_to_json(task)) if as_json else _task_line(task))
+        typer.echo(json.dumps(task_to_json(task)) if as_json else f"{task.id:<{width}} {task.type}")
     if not as_json:
         typer.echo(f"{len(page.tasks)} of {'endlessly many' if page.total is None else page.total} tasks", err=True)
 
@@ -244,13 +245,10 @@ def _family(name: str, data_dir: Path | None) -> Iterator[EnvFamily]:
 
 
 def _show_splits(splits: Sequence[Split], *, as_json: bool) -> None:
+    width = max((len(split.name) for split in splits), default=0)
     for split in splits:
         size = "endless" if split.size is None else str(split.size)
         if as_json:
             typer.echo(json.dumps({"name": split.name, "role": split.role, "size": split.size}))
         else:
-            typer.echo(f"{split.name:<22} {split.role:<11} {size:>8}  {split.description}")
-
-
-def _task_line(task: Task) -> str:
-    return f"{task.id:<60} {task.type}"
+            typer.echo(f"{split.name:<{width}} {split.role:<11} {size:>8}  {split.description}")

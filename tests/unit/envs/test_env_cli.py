@@ -129,6 +129,15 @@ def test_tasks_lists_splits_and_tasks(capsys: pytest.CaptureFixture[str]) -> Non
     assert all(line.startswith("generated/") for line in lines)
 
 
+def test_columns_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["env", "tasks", "alfworld"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len({line.index(f" {line.split()[1]} ") for line in lines}) == 1
+    assert cli.main(["env", "tasks", "alfworld", "--split", "generated", "--limit", "9"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len({line.rindex(" ") for line in lines}) == 1
+
+
 def test_generate_writes_games_that_can_be_played(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["env", "generate", str(tmp_path), "--count", "2", "--seed", "5", "--difficulty", "easy"]) == 0
     assert capsys.readouterr().out.startswith("2 games are in ")
