@@ -6,12 +6,13 @@ why it chooses so.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from envs.alfworld.draws import Draws
 from envs.alfworld.explorer_goal import Request, plural
 from envs.alfworld.explorer_memory import kind_of
+from envs.alfworld.phrasing import with_article
 
 __all__ = ["Remark", "describe_request", "think"]
 
@@ -150,16 +151,16 @@ class Remark:
 
 
 def think(remarks: Sequence[Remark], *, seed: int, step: int) -> str:
-    """The remarks in words; the same words for the same arguments, on every machine."""
-    draw = random.Random(f"envloop/explorer/{seed}/{step}")  # noqa: S311 - reproducible, no secret
-    return " ".join(_say(remark, draw.choice(_WORDINGS[remark.name])) for remark in remarks)
+    """The remarks in words; the same words for the same arguments, on every machine and in every version of Python."""
+    draws = Draws(f"envloop/explorer/{seed}/{step}")
+    return " ".join(_say(remark, draws.choice(_WORDINGS[remark.name])) for remark in remarks)
 
 
 def describe_request(request: Request) -> str:
     """A request in words: "put a clean mug on the shelf"."""
     if request.lamps:
-        return f"look at {_a(request.wanted)} under {_a(' or '.join(request.lamps))}"
-    what = f"two {plural(request.wanted)}" if request.count > 1 else _a(request.wanted)
+        return f"look at {with_article(request.wanted)} under {with_article(' or '.join(request.lamps))}"
+    what = f"two {plural(request.wanted)}" if request.count > 1 else with_article(request.wanted)
     if request.treatment:
         treated = _TREATED[request.treatment]
         what = f"two {treated} {plural(request.wanted)}" if request.count > 1 else f"a {treated} {request.wanted}"
@@ -172,17 +173,13 @@ def _say(remark: Remark, wording: str) -> str:
         at=_at(remark.spot),
         thing=remark.thing,
         sought=remark.sought,
-        a_sought=_a(remark.sought),
+        a_sought=with_article(remark.sought),
         lamp=remark.lamp,
         how=remark.how,
         treated=_TREATED.get(remark.how, ""),
         task=remark.task,
     )
     return text[:1].upper() + text[1:]
-
-
-def _a(noun: str) -> str:
-    return f"an {noun}" if noun[:1] in "aeiou" else f"a {noun}"
 
 
 def _at(spot: str) -> str:

@@ -8,7 +8,7 @@ from envs.alfworld.draws import Draws
 from envs.alfworld.generator_options import Phrasing
 from envs.alfworld.households import load_households
 
-__all__ = ["GoalWords", "phrases", "tell_goal"]
+__all__ = ["GoalWords", "phrases", "tell_goal", "with_article"]
 
 # Receptacles that things lie in; on the others they stand.
 _HOLLOW = frozenset(
@@ -91,13 +91,14 @@ def tell_goal(draws: Draws, type: str, words: GoalWords, phrasing: Phrasing = Ph
         obj=obj,
         recep=recep,
         toggle=toggle,
-        a_obj=_with_article(obj),
-        place=f"{preposition} {f'the {recep}' if words.only_place else _with_article(recep)}",
+        a_obj=with_article(obj),
+        place=f"{preposition} {f'the {recep}' if words.only_place else with_article(recep)}",
         same=f"{preposition} {'the' if words.only_place else 'the same'} {recep}",
-        lamp=f"the {toggle}" if words.only_lamp else _with_article(toggle),
+        lamp=f"the {toggle}" if words.only_lamp else with_article(toggle),
     )
     return f"{sentence}."
 
 
-def _with_article(noun: str) -> str:
-    return f"{'an' if noun[:1] in tuple('aeiou') else 'a'} {noun}"
+def with_article(noun: str) -> str:
+    """``an apple``, ``a mug``."""
+    return f"{'an' if noun.startswith(tuple('aeiou')) else 'a'} {noun}"

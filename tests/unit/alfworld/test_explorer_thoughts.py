@@ -82,3 +82,13 @@ def test_requests_in_words() -> None:
     assert describe_request(Request("apple", lamps=("desklamp", "floorlamp"))) == (
         "look at an apple under a desklamp or floorlamp"
     )
+
+
+def test_the_words_are_the_same_everywhere() -> None:
+    """Drawn by what every version of Python promises; pinned, so that data for SFT can be made again."""
+    remarks = [Remark("failed"), Remark("search", "desk 1", sought="apple")]
+    assert [think(remarks, seed=seed, step=7) for seed in range(3)] == [
+        "Nothing happened, so I have to go about it another way. I go to the desk 1 and see whether there is an apple.",
+        "That had no effect. Next I check the desk 1 for an apple.",
+        "Nothing happened, so I have to go about it another way. Next I check the desk 1 for an apple.",
+    ]
