@@ -158,6 +158,7 @@ class Tasks:
     def page(self, split: str, *, type: str | None = None, offset: int = 0, limit: int = 100) -> TaskPage:
         """A page of a split's tasks. Raises UnknownSplit, UnknownTaskType."""
         self._check_type(type)
+        offset, limit = max(offset, 0), max(limit, 0)
         if split in GENERATED_SPLITS:
             numbers = range(offset, min(offset + limit, _FIRST_EVAL_SEED))
             return TaskPage(tuple(self._generated_task(split, type, number) for number in numbers), offset, None)

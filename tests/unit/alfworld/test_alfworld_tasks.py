@@ -92,6 +92,9 @@ def test_pages_are_stable_and_complete(data_dir: Path) -> None:
         assert task.type == task.id.split("/")[1].partition("-")[0]
         assert make(data_dir).task(task.id) == task
         assert tasks.source(task).content_hash == task.content_hash
+    for split in ("train", "generated"):
+        assert tasks.page(split, offset=-3, limit=2) == tasks.page(split, limit=2)
+        assert tasks.page(split, limit=-1).tasks == ()
     kind = first.tasks[0].type
     of_type = tasks.page("train", type=kind)
     assert of_type.total == len(of_type.tasks) == sum(f"/{kind}-" in name for name in ids)
