@@ -9,7 +9,11 @@ from struct import Struct
 from envs.types import Action, StepResult
 from envs.wire import dumps
 
-__all__ = ["History", "digest"]
+__all__ = ["HISTORY_LIMIT", "History", "digest"]
+
+# Bytes of one episode's history: 3,000 steps of ALFWorld. Without a limit, what a policy babbles would stay in memory
+# for as long as its ended episodes are remembered.
+HISTORY_LIMIT = 256 * 1024
 
 _FIRST = Struct("<q")  # the digest of what the reset showed
 _STEP = Struct("<qI")  # the digest of what a step showed, and the length of its action's JSON, which follows
@@ -34,12 +38,14 @@ def digest(result: StepResult) -> int:
 class History:
     """The actions of an episode, with a digest of what it showed at first and after each of them.
 
-    One buffer: about 70 bytes a step of ALFWorld, where the actions themselves would take 400.
+    One buffer: about 70 bytes a step of ALFWorld, where the actions themselves would take 400. One that outgrows
+    ``HISTORY_LIMIT`` keeps the last action alone: ``complete`` is False then, and nothing can be played again from it.
     """
 
-    __slots__ = ("_data", "_last")
+    __slots__ = ("_data", "_last", "complete")
 
     def __init__(self, first: StepResult) -> None:
+        self.complete = True
         self._data = bytearray(_FIRST.pack(digest(first)))
         self._last = 0  # where the last step begins; 0 before the first
 
@@ -57,6 +63,9 @@ class History:
     def add(self, action: Action, result: StepResult) -> None:
         """Note an action that was applied, and what came of it."""
         text = dumps([action.name, action.arguments])
+        self.complete = self.complete and len(self._data) + _STEP.size + len(text) <= HISTORY_LIMIT
+        if not self.complete:
+            del self._data[_FIRST.size :]
         self._last = len(self._data)
         self._data += _STEP.pack(digest(result), len(text))
         self._data += text
@@ -69,8 +78,12 @@ class History:
             yield found, action
 
     def until(self, step: int) -> History:
-        """A copy of the first steps; ``step`` is at most their number."""
+        """A copy of the first steps; ``step`` is at most their number. An incomplete one is copied as it is."""
         copy = History.__new__(History)
+        copy.complete = self.complete
+        if not self.complete:
+            copy._last, copy._data = self._last, self._data[:]
+            return copy
         copy._last, end = 0, _FIRST.size
         for _ in range(step):
             copy._last = end

@@ -92,8 +92,9 @@ class SessionTable:
     async def fork(self, episode_id: str, *, at_step: int | None = None, count: int = 1) -> list[Session]:
         """New episodes that go on from a step of this one (by default the present), which may have ended. All or none.
 
-        Raises: UnknownEpisode; Conflict where it has not come so far; EpisodeOver for a step after which it was over;
-        CapacityExceeded; what a reset raises; InfrastructureError where the environment, played again, does otherwise.
+        Raises: UnknownEpisode; Conflict where it has not come so far, or said too much to be kept; EpisodeOver for a
+        step after which it was over; CapacityExceeded; what a reset raises; InfrastructureError where the environment,
+        played again, does otherwise.
         """
         session = self._find(episode_id)
         family = await self._families.get(session.spec.name)
@@ -110,6 +111,11 @@ class SessionTable:
                     else:  # in one go: a step in between would be in the copies and not in their history
                         branches = copy(present, count)
             if branches is None:
+                if not history.complete:
+                    raise Conflict(
+                        f"episode {session.id} cannot be played again: its actions were too long to be kept",
+                        hint="fork while it runs, or send shorter actions",
+                    )
                 replay = Replay(session.id, family, session.task, session.seed, session.options, history)
                 branches = await self._whole(self._replayed(replay, count))
             origin = ForkOrigin(session.id, step)

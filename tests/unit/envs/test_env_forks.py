@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from envs.server import schemas
+from envs.server import history, schemas
 
 WAYS = pytest.mark.parametrize(
     ("env", "copies"),
@@ -216,6 +216,27 @@ async def test_text_of_a_model_is_played_again_as_it_was(server: Any) -> None:
     await server.http.post(path, content=content, headers={"content-type": "application/json"})
     (view,) = (await fork(server, episode)).json()["episodes"]
     assert view["observation"]["text"] == text
+
+
+@pytest.mark.parametrize("copies", [True, False])
+async def test_an_episode_that_said_too_much_is_forked_as_it_stands_or_not_at_all(
+    server: Any, copies: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "HISTORY_LIMIT", 60)
+    episode = await counted(server, "counting", (1, 9, 2), copies)
+    refused = [await fork(server, episode, at_step=2)]
+    now = await fork(server, episode)
+    if copies:
+        (view,) = now.json()["episodes"]
+        assert (await server.count(view["id"], 2, step=2)).json()["steps"] == 3
+        assert (await server.count(view["id"], 3, step=3)).json()["steps"] == 4
+        refused.append(await fork(server, view["id"], at_step=3))
+    else:
+        refused.append(now)
+    await server.http.delete(f"/v1/episodes/{episode}")
+    refused.append(await fork(server, episode))
+    assert {(answer.status_code, answer.json()["error"]["code"]) for answer in refused} == {(409, "conflict")}
+    assert len((await server.family("counting")).live) == copies
 
 
 @pytest.mark.parametrize("env", ["counting", "blocking_counting"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from envs.server.history import History, digest
+from envs.server.history import HISTORY_LIMIT, History, digest
 from envs.types import Action, Observation, StepResult
 
 FIRST = StepResult(Observation("Begin.", ("a", "b")), 0.0, terminated=False, truncated=False)
@@ -49,6 +49,21 @@ def test_a_step_takes_less_than_80_bytes() -> None:
     for _ in range(1000):
         made.add(Action("take_action", {"action": "move soapbottle 2 to countertop 1"}), NEXT)
     assert len(made._data) < 80 * 1000
+
+
+def test_one_that_outgrows_its_limit_keeps_the_last_action_alone() -> None:
+    made, long = History(FIRST), Action("take_action", {"action": "x" * (HISTORY_LIMIT // 4)})
+    for step in range(20):
+        assert made.complete == (step < 4)
+        made.add(long, NEXT)
+        assert made.last_action == long
+        assert len(made._data) <= HISTORY_LIMIT
+    made.add(ACTIONS[0], NEXT)
+    copy = made.until(21)
+    assert (copy.complete, copy.last_action, made.last_action) == (False, ACTIONS[0], ACTIONS[0])
+    copy.add(ACTIONS[1], NEXT)
+    assert (copy.complete, copy.last_action, made.last_action) == (False, ACTIONS[1], ACTIONS[0])
+    assert len(made._data) < 100
 
 
 @pytest.mark.parametrize(
