@@ -7,6 +7,7 @@ import pytest
 from envs.errors import InvalidOption
 from rollout_server.agent_loop import play_episode
 from rollout_server.engines.scripted import ScriptedEngine
+from rollout_server.replay import verify
 from rollout_server.serialize import episode_from_json, episode_to_json
 from rollout_server.types import RewardWeights
 
@@ -33,6 +34,20 @@ async def test_terms_come_back_as_named_parts_of_the_training_reward(houses, pla
     assert episode.training_reward == pytest.approx(sum(episode.reward_parts.values()))
     assert all(set(step.shaping) == set(episode.options["shaping"]) for step in episode.steps)
     assert episode_from_json(episode_to_json(episode)) == episode
+
+
+async def test_such_an_episode_is_verified_and_forked_like_any_other(houses, plan) -> None:
+    episode = await play_episode(houses, ScriptedEngine("expert"), await plan(houses, 3, rewards=WEIGHTS))
+    assert (await verify(episode_from_json(episode_to_json(episode)), houses)).ok
+    view = await houses.create("alfworld", task_id=episode.task.id, options=dict(episode.options))
+    for step in episode.steps[:3]:
+        view = await houses.step(view, step.action)
+    for at_step in (3, 1):  # copied, and played again
+        (fork,) = await houses.fork(view, at_step=at_step)
+        for step in episode.steps[at_step:]:
+            fork = await houses.step(fork, step.action)
+            assert fork.info["shaping"] == step.shaping
+        assert fork.reward == 1.0
 
 
 async def test_an_episode_that_fails_is_told_apart_by_how_far_it_came(houses, plan) -> None:
