@@ -124,8 +124,11 @@ class _Worker:
             if chunk == b"":
                 raise self._gone("died")
             line += chunk or b""
-        answer: dict[str, Any] = json.loads(line)
-        self.memory_bytes = int(answer.get("memory", 0))
+        try:
+            answer: dict[str, Any] = json.loads(line)
+            self.memory_bytes = int(answer.get("memory", 0))
+        except (ValueError, AttributeError) as error:  # whatever else wrote to its output
+            raise self._gone(f"said what is no answer: {bytes(line)!r:.80}") from error
         return answer
 
     def _wait_for(self, pipe: IO[bytes], event: int, deadline: float) -> None:

@@ -98,6 +98,16 @@ def test_a_file_without_a_games_texts_starts_no_worker(lost: str) -> None:
     engine.close()
 
 
+@pytest.mark.parametrize("said", ["hello", "[]", "3"])
+def test_a_worker_that_says_what_is_no_answer_is_ended(said: str) -> None:
+    code = f"import os, sys, time; print(os.getpid(), file=sys.stderr, flush=True); print('{said}'); time.sleep(60)"
+    engine = TextWorldEngine(command=(sys.executable, "-u", "-c", code))
+    with pytest.raises(BackendUnavailable, match="said what is no answer") as caught:
+        engine.open(KITCHEN)
+    assert not alive(int(caught.value.hint))
+    assert engine.worker_pids() == []
+
+
 def test_a_killed_worker_is_an_infrastructure_error_and_is_replaced() -> None:
     answer = '{"memory": 0, "text": "-= Welcome", "won": false, "admissible": []}'
     code = f"import sys; print('{answer}', flush=True)\nfor _ in sys.stdin: print('{answer}', flush=True)"
