@@ -7,16 +7,17 @@ import itertools
 import random
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from envs.alfworld.comparison import Difference, first_disagreement
-from envs.alfworld.dialect import DIALECTS, identify_dialect, retell
+from envs.alfworld.dialect import DIALECTS, identify_dialect
 from envs.alfworld.engine import Engine, GameSource, Session
-from envs.alfworld.game import GameData
+from envs.alfworld.game import GameData, game_texts
 from envs.alfworld.native_engine import NativeEngine, NativeSession
+from envs.alfworld.official import retold
 from envs.alfworld.pddl import GameFormatError
 from envs.alfworld.walkers import WALKERS
 from envs.errors import InvalidOption, TaskDataError
@@ -84,20 +85,15 @@ def in_dialect(source: GameSource, dialect: str) -> GameSource:
 
     def told() -> GameData:
         data = source.load()
-        try:
-            if _speaks(data, dialect):
-                return data
-            return retell(data, dialect)
-        except (GameFormatError, KeyError, TypeError) as error:
-            msg = f"{source.path}: cannot be told in dialect {dialect}: {error}"
-            raise TaskDataError(msg) from error
+        texts = game_texts(data, path=source.path)
+        return data if _speaks(texts, dialect) else retold(data, dialect, source.path)
 
     return GameSource(f"{source.content_hash}/{dialect}", f"{source.path} ({dialect})", told)
 
 
-def _speaks(data: GameData, dialect: str) -> bool:
+def _speaks(texts: Mapping[str, str], dialect: str) -> bool:
     try:
-        return identify_dialect(data["grammar"], data["pddl_domain"]).name == dialect
+        return identify_dialect(texts["grammar"], texts["pddl_domain"]).name == dialect
     except GameFormatError:  # a grammar that nobody knows speaks neither
         return False
 

@@ -199,8 +199,12 @@ def test_a_game_is_told_in_another_dialect_and_left_alone_in_its_own() -> None:
     unknown = kitchen() | {"grammar": kitchen()["grammar"].replace("You pick up", "You grab")}
     retold = in_dialect(GameSource("u", "u", lambda: unknown), "0.4").load()
     assert retold["grammar"] == kitchen()["grammar"]
-    for wrong in ({}, {"grammar": 3, "pddl_domain": ""}, {"grammar": "no task", "pddl_domain": ""}):
-        with pytest.raises(TaskDataError, match="w: cannot be told"):
+    for wrong, why in (
+        ({}, "not an ALFWorld game: 'pddl_domain' is missing"),
+        (kitchen() | {"grammar": 3}, "not an ALFWorld game: 'grammar' is missing or no text"),
+        (kitchen() | {"grammar": "no task"}, r"it cannot be told in dialect 0\.2"),
+    ):
+        with pytest.raises(TaskDataError, match=f"w: {why}"):
             in_dialect(GameSource("w", "w", lambda wrong=wrong: wrong), "0.2").load()  # type: ignore[misc]
 
 
