@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 from pydantic import ValidationError, model_validator
 
+from envs.alfworld.shaping import SHAPING_TERMS
 from envs.errors import ConfigError
 from trainer.settings import (
     DataSettings,
@@ -55,12 +56,26 @@ class TrainConfig(Section):
                 )
             if self.rollout.max_tokens >= self.rollout.max_episode_tokens:
                 raise ValueError("rollout.max_tokens (one turn) must be below rollout.max_episode_tokens (an episode)")
+            self._check_shaping()
         elif self.sft.effective_batch % self.sft.micro_batch:
             raise ValueError(
                 f"sft.effective_batch ({self.sft.effective_batch}) must be a multiple of sft.micro_batch "
                 f"({self.sft.micro_batch})"
             )
         return self
+
+    def _check_shaping(self) -> None:
+        """A name that nobody reads would change nothing, and nobody would notice."""
+        played = {source.env for source in self.data.sources}
+        for env, terms in self.rollout.reward_shaping.items():
+            if env not in played:
+                known = ", ".join(sorted(played))
+                raise ValueError(f"rollout.reward_shaping.{env}: no source plays {env!r}; data.sources has {known}")
+            told = SHAPING_TERMS if env == "alfworld" else ()
+            for term in terms:
+                if term not in told:
+                    known = ", ".join(told) or "none"
+                    raise ValueError(f"rollout.reward_shaping.{env}.{term}: {env} has no such term; known: {known}")
 
     def debugged(self) -> TrainConfig:
         """The same recipe in small: it ends in minutes and touches every part. 10 to 50 episodes."""

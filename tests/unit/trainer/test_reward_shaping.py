@@ -37,11 +37,21 @@ def test_a_recipe_names_terms_and_weights() -> None:
         ("reward_shaping = {potential = 0.2}", "rollout.reward_shaping.potential"),
         ("reward_shaping.alfworld = {potential = nan}", "rollout.reward_shaping.alfworld.potential"),
         ("reward_shaping_gamma = 1.5", "rollout.reward_shaping_gamma"),
+        ("reward_shaping.alfwrld = {potential = 0.2}", "no source plays 'alfwrld'; data.sources has alfworld"),
+        ("reward_shaping.alfworld = {potentail = 0.2}", "alfworld has no such term; known: potential, subgoals"),
     ],
 )
 def test_a_wrong_weight_is_refused_by_name(line: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_config(tomllib.loads(f"[rollout]\n{line}"))
+
+
+def test_an_environment_without_terms_is_named() -> None:
+    recipe = (
+        '[[data.sources]]\nenv = "dbbench"\nsplit = "generated"\n[rollout]\nreward_shaping.dbbench = {potential = 1}'
+    )
+    with pytest.raises(ConfigError, match="dbbench has no such term; known: none"):
+        parse_config(tomllib.loads(recipe))
 
 
 def test_its_evaluation_is_played_and_scored_without_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
