@@ -24,6 +24,7 @@ from rollout_server.engines.adapters import check_adapter
 from rollout_server.engines.base import GenerationRequest, Tokenizer
 from rollout_server.engines.gate import KindGate
 from rollout_server.engines.guard import ProcessGuard
+from rollout_server.engines.sockets import SocketFolder
 from rollout_server.types import Completion, FinishReason, PolicyVersion
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class VllmEngine:
             from rollout_server.tokenizer import HFTokenizer
 
             self.tokenizer = await asyncio.to_thread(HFTokenizer, self.model)
-        self._guard = ProcessGuard()
+        self._guard, self._sockets = ProcessGuard(), SocketFolder()
         before = set(multiprocessing.active_children())
         # Not a future's result: frames of the thread live on in caches, and would keep the engine from being freed.
         loaded: list[Any] = []
@@ -210,7 +211,8 @@ class VllmEngine:
             options |= {"enable_lora": True, "max_loras": self._max_loras, "max_lora_rank": rank}
         try:
             config = AsyncEngineArgs(**options)
-            loaded.append(AsyncLLM.from_engine_args(config))
+            with self._sockets.used():
+                loaded.append(AsyncLLM.from_engine_args(config))
         except (ValueError, OSError) as error:  # vLLM's and pydantic's own checks; a model that is not there
             raise ConfigError(f"vLLM refuses {self.model}: {error}") from error
         except RuntimeError as error:
@@ -388,4 +390,5 @@ class VllmEngine:
     def _dismiss_guard(self) -> None:
         if self._guard is not None:
             self._guard.dismiss()
+            self._sockets.remove()
             self._guard = None

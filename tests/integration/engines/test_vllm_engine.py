@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import multiprocessing
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -35,21 +36,30 @@ def children() -> set[int]:
     return {p.pid for p in found if p.is_running() and "resource_tracker" not in " ".join(p.cmdline())}
 
 
+def sockets() -> set[Path]:
+    """Socket files in the temporary folder, and in folders of ours there."""
+    root = Path(tempfile.gettempdir())
+    return {path for path in (*root.iterdir(), *root.glob("envloop-vllm-*/*")) if path.is_socket()}
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def case(
     vllm_imported: None, smollm2_dir: Path, reference: Reference, adapters: tuple[Path, Path]
 ) -> AsyncIterator[EngineCase]:
-    before = children()
+    before, files = children(), sockets()
     # float32, as the judge's: what is left of a difference is an error and not rounding.
     engine = VllmEngine(
         str(smollm2_dir), max_model_len=1024, max_num_seqs=16, max_loras=2, max_lora_rank=8, dtype="float32"
     )
     await engine.start()
     assert children() > before
+    made = sockets() - files
+    assert made, "vLLM makes its sockets elsewhere now: see rollout_server/engines/sockets.py"
     yield EngineCase(engine, reference, adapters)
     await engine.close()
     await engine.close()
     assert children() == before, "the engine leaves processes behind"
+    assert not any(path.parent.exists() for path in made), "the engine leaves its sockets behind"
     assert not multiprocessing.active_children()
     with pytest.raises(BackendUnavailable):
         await engine.load_policy(PolicyVersion())
