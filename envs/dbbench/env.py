@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from envs.dbbench.isolation import EpisodeDatabase, EpisodeDatabases
+from envs.dbbench.backend import Backend, EpisodeSession, Limits, StatementFailed
 from envs.dbbench.scoring import Answer, Rules, TableHasher, answer_matches, combine_hashes, hash_matches, rules_names
-from envs.dbbench.session import Limits, Session, StatementFailed
 from envs.dbbench.tasks import DbTask
-from envs.errors import BackendUnavailable, EpisodeOver, InvalidAction, InvalidOption
+from envs.errors import EpisodeOver, InvalidAction, InvalidOption
 from envs.registry import DBBENCH
 from envs.types import Action, Observation, StepResult, Task
 
 __all__ = ["DbBenchEnv"]
 
 _COMMITTED = "Answer committed."
-_log = logging.getLogger(__name__)
 
 
 class DbBenchEnv:
@@ -27,13 +24,12 @@ class DbBenchEnv:
     The reward is 0 or 1 and comes only with ``commit_final_answer``. ``seed`` is RAND()'s.
     """
 
-    def __init__(self, databases: EpisodeDatabases, find: Callable[[str], DbTask], limits: Limits) -> None:
-        self._databases = databases
+    def __init__(self, backend: Backend, find: Callable[[str], DbTask], limits: Limits) -> None:
+        self._backend = backend
         self._find = find
         self._limits = limits
         self._task: DbTask | None = None
-        self._database: EpisodeDatabase | None = None
-        self._session: Session | None = None
+        self._session: EpisodeSession | None = None
         self._rules: Rules = "fc"
         self._max_steps = DBBENCH.max_steps
         self._steps = 0
@@ -49,9 +45,8 @@ class DbBenchEnv:
         found = self._find(task.id)
         self._release()
         self._task, self._steps, self._done, self._changed = found, 0, False, False
-        self._database = self._databases.create()
+        self._session = self._backend.begin(self._limits, seed=seed)
         try:
-            self._session = Session(self._database, self._limits, seed=seed)
             self._session.load(found.tables)
         except BaseException:
             self._release()
@@ -66,15 +61,22 @@ class DbBenchEnv:
             result = session.execute(query)
             # The expert goes on after its own statement only; anything else is the policy's affair.
             self._changed = self._changed or (result.valid and query in task.gold_sql)
-            return self._stepped(
-                Observation(result.text), valid=result.valid, info={"seconds": round(result.seconds, 6)}
-            )
+            info: dict[str, Any] = {"seconds": round(result.seconds, 6), "backend": session.backend}
+            if result.limits:
+                info["limits"] = list(result.limits)
+            return self._stepped(Observation(result.text), valid=result.valid, info=info)
         if action.name == "commit_final_answer":
             correct = self._judge(task, session, _answers(action.arguments))
             self._steps += 1
             self._done = True
             self._release()
-            return StepResult(Observation(_COMMITTED), reward=float(correct), terminated=True, truncated=False)
+            return StepResult(
+                Observation(_COMMITTED),
+                reward=float(correct),
+                terminated=True,
+                truncated=False,
+                info={"backend": session.backend},
+            )
         names = ", ".join(tool.name for tool in DBBENCH.tools)
         raise InvalidAction(f"no tool is called {action.name!r}", hint=f"tools: {names}")
 
@@ -91,7 +93,7 @@ class DbBenchEnv:
         self._closed = self._done = True
         self._release()
 
-    def _running(self) -> tuple[DbTask, Session]:
+    def _running(self) -> tuple[DbTask, EpisodeSession]:
         if self._task is None:
             raise EpisodeOver("the episode has not begun", hint="reset it first")
         if self._done or self._session is None:
@@ -106,7 +108,7 @@ class DbBenchEnv:
             self._release()
         return StepResult(observation, reward=0.0, terminated=False, truncated=truncated, valid=valid, info=info)
 
-    def _judge(self, task: DbTask, session: Session, answers: Answer) -> bool:
+    def _judge(self, task: DbTask, session: EpisodeSession, answers: Answer) -> bool:
         if not task.mutates:
             return answer_matches(answers, task.gold_answers, self._rules)
         session.renew()
@@ -122,16 +124,9 @@ class DbBenchEnv:
         return hash_matches(combine_hashes(hashes), task.gold_hash)
 
     def _release(self) -> None:
-        session, database = self._session, self._database
-        self._session = self._database = None
+        session, self._session = self._session, None
         if session is not None:
             session.close()
-        if database is not None:
-            try:
-                self._databases.drop(database)
-            except BackendUnavailable as error:
-                # The server is gone, and a private one's data with it; a shared one is swept when the lease is over.
-                _log.warning("dbbench: the database %s could not be dropped: %s", database.name, error)
 
 
 def _options(options: Mapping[str, Any]) -> tuple[Rules, int]:

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 from collections.abc import Sequence
 from hashlib import sha256
 
+from envs.dbbench.backend import Backend, Limits
 from envs.dbbench.env import DbBenchEnv
-from envs.dbbench.external_server import DatabaseServer, ExternalServer
 from envs.dbbench.generator import GENERATED_SPLITS, MAX_INDEX, generate, index_of_type
-from envs.dbbench.isolation import EpisodeDatabases
-from envs.dbbench.mysql_server import PrivateServer
-from envs.dbbench.session import Limits
+from envs.dbbench.server_backend import ServerBackend
 from envs.dbbench.tasks import DbTask, TaskFile, find_task_files
-from envs.errors import BackendUnavailable, ConfigError, UnknownSplit, UnknownTask, UnknownTaskType
+from envs.errors import ConfigError, UnknownSplit, UnknownTask, UnknownTaskType
 from envs.types import EnvSpec, Readiness, Split, SplitRole, Task, TaskPage
 
 __all__ = ["DbBenchFamily"]
-
-_RESERVE = (
-    40  # connections of the server beyond one an episode: the administrator's, and sessions that are still closing
-)
 
 
 class DbBenchFamily:
@@ -53,19 +46,14 @@ class DbBenchFamily:
             )
         self.spec = spec
         self._limits = Limits(seconds=statement_timeout_s, rows=max_rows, bytes=max_bytes)
-        self._max_live = max_connections
-        self._admin_connections = admin_connections
         url = url or os.environ.get("DBBENCH_URL")
-        self._server: DatabaseServer = (
-            ExternalServer(url)
-            if url
-            else PrivateServer(
-                server_binary or os.environ.get("DBBENCH_SERVER_BINARY"), max_connections=2 * max_connections + _RESERVE
-            )
+        self._backend: Backend = ServerBackend(
+            url=url,
+            binary=server_binary or os.environ.get("DBBENCH_SERVER_BINARY"),
+            max_live=max_connections,
+            admin_connections=admin_connections,
         )
         self._files = {file.name: file for file in find_task_files(data_dir or os.environ.get("DBBENCH_DATA"))}
-        self._lock = threading.Lock()
-        self._databases: EpisodeDatabases | None = None
         self._closed = False
 
     # Tasks.
@@ -138,51 +126,29 @@ class DbBenchFamily:
 
     def start(self) -> None:
         """Start the server now instead of with the first episode. Raises BackendUnavailable, ConfigError."""
-        self._open()
+        self._backend.start()
 
     def server_version(self) -> str:
         """What the server calls itself, as in ``10.11.6-MariaDB``. Starts it where needed."""
-        return str(self._open().admin.run(("SELECT VERSION()", ()))[0][0])
+        return self._backend.version()
 
     def make(self) -> DbBenchEnv:
         """A new environment. The first call starts the server."""
-        return DbBenchEnv(self._open(), self._find, self._limits)
+        self._backend.start()
+        return DbBenchEnv(self._backend, self._find, self._limits)
 
     def ready(self) -> Readiness:
         """Whether episodes can start; a private server that has not been started yet is no obstacle."""
-        problem = "the environment has been closed" if self._closed else self._server.problem()
+        problem = "the environment has been closed" if self._closed else self._backend.problem()
         hint = "" if not problem else "install a server, restart the service, or set DBBENCH_URL"
         return Readiness(not problem, problem, hint)
 
     @property
     def live_databases(self) -> int:
         """How many episodes hold a database now."""
-        return 0 if self._databases is None else self._databases.live
+        return self._backend.live
 
     def close(self) -> None:
         """Drop what is live on an external server, or end the private one. Idempotent."""
-        with self._lock:
-            self._closed = True
-            databases, self._databases = self._databases, None
-            if databases is not None:
-                databases.close()
-            self._server.close()
-
-    def _open(self) -> EpisodeDatabases:
-        with self._lock:
-            if self._closed:
-                raise BackendUnavailable("the environment has been closed")
-            if self._databases is None:
-                databases = EpisodeDatabases(
-                    self._server.start(),
-                    shared=self._server.shared,
-                    max_live=self._max_live,
-                    admin_connections=self._admin_connections,
-                )
-                try:
-                    databases.open()
-                except BaseException:
-                    databases.close()
-                    raise
-                self._databases = databases
-            return self._databases
+        self._closed = True
+        self._backend.close()

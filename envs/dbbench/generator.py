@@ -18,7 +18,8 @@ from hashlib import sha256
 
 from envs.dbbench.domains import DOMAINS, Category, Domain, Key, Number
 from envs.dbbench.scoring import MUTATION_TYPES, TableHasher
-from envs.dbbench.tasks import DbTask, Table, quote
+from envs.dbbench.tables import Table, quote
+from envs.dbbench.tasks import DbTask
 from envs.registry import DBBENCH
 
 __all__ = ["GENERATED_SPLITS", "MAX_INDEX", "generate", "index_of_type", "type_of_index"]

@@ -222,6 +222,7 @@ class EpisodeDatabases:
         self._service = f"service_{secrets.token_hex(8)}"
         self._escape = "\\_"
         self._collate = ""
+        self.version = ""
         self._heart: threading.Thread | None = None
 
     def __enter__(self) -> Self:
@@ -240,6 +241,7 @@ class EpisodeDatabases:
 
     def open(self) -> None:
         """See that the server answers; on a shared one, take a lease and remove what crashed services left."""
+        self.version = str(self.admin.run(("SELECT VERSION()", ()))[0][0])
         rows = self.admin.run(("SHOW VARIABLES LIKE 'partial_revokes'", ()))
         if rows and rows[0][1] == "ON":  # then the names in GRANT are no patterns
             self._escape = "_"

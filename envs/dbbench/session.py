@@ -9,27 +9,34 @@ or the server's error as mysql-connector words it (``1064 (42000): You have an e
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import pymysql
 from pymysql.constants import FIELD_TYPE, FLAG
 
+from envs.dbbench.backend import (
+    KEPT_ROWS,
+    NO_RESPONSE,
+    PUBLIC_NAME,
+    TIMED_OUT,
+    TOO_BIG,
+    TRUNCATED,
+    Limits,
+    StatementFailed,
+    StatementResult,
+)
 from envs.dbbench.connection import CONVERSIONS, StreamCursor, TimedConnection
 from envs.dbbench.isolation import EpisodeDatabase
-from envs.dbbench.tasks import Table, quote
+from envs.dbbench.tables import Table, create_sql, quote
 from envs.errors import BackendUnavailable, InfrastructureError, TaskDataError
 
-__all__ = ["PUBLIC_NAME", "Limits", "Session", "StatementFailed", "StatementResult"]
+__all__ = ["Session"]
 
-TIMED_OUT = "Error: SQL execution timed out."
-NO_RESPONSE = "No response from database."
-_TRUNCATED = "[TRUNCATED]"
-# What the policy sees and writes for its database's random name: the same actions must give the same observations.
-PUBLIC_NAME = "dbbench"
+_log = logging.getLogger(__name__)
 _PUBLIC = re.compile(rf"\b{PUBLIC_NAME}\b")
 # For the same reason the clock stands still (2024-01-01 00:00 UTC) and RAND() repeats.
 _CLOCK_S = 1704067200
@@ -39,43 +46,15 @@ _LOST_TEXT = "2013 (HY000): Lost connection to MySQL server during query"
 _SHORTAGES = frozenset({1021, 1030, 1037, 1038, 1040, 1041, 1114, 1203, 1205, 1213, 1226})
 # Of these, what a plain read of a table can only meet when the whole server is short: disk, memory.
 _SERVER_SHORTAGES = frozenset({1021, 1037, 1038, 1041})
-_TOO_BIG = "1153 (08S01): Got a packet bigger than 'max_allowed_packet' bytes"
 _TOUCHES_SESSION = re.compile(r"\bkill\b|_timeout\b", re.IGNORECASE)
 _KILL_WAIT_S = 15
 _ROW_BATCH_BYTES = 2**20
+_KEPT_BYTES = 2**20
 # MySQL 8's default, which AgentBench runs with, on every server.
 _SQL_MODE = (
     "ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,"
     "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one statement may cost. ``text`` is in characters; rows and bytes beyond theirs are not fetched."""
-
-    seconds: float = 60.0
-    rows: int = 100_000
-    bytes: int = 64 * 2**20
-    text: int = 800
-    statement_bytes: int = 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class StatementResult:
-    """What the policy sees of a statement. ``valid`` False: an error of the database or the time limit."""
-
-    text: str
-    valid: bool
-    seconds: float
-
-
-class StatementFailed(Exception):
-    """The server refused a statement: its own words, and its number of the error (0: ours)."""
-
-    def __init__(self, words: str, code: int = 0) -> None:
-        super().__init__(words)
-        self.code = code
 
 
 class _TimedOut(Exception):
@@ -85,19 +64,36 @@ class _TimedOut(Exception):
 class Session:
     """An episode's session on its database. Not shared between threads."""
 
-    def __init__(self, database: EpisodeDatabase, limits: Limits, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        database: EpisodeDatabase,
+        limits: Limits,
+        *,
+        seed: int = 0,
+        backend: str = "mysql",
+        drop: Callable[[EpisodeDatabase], None],
+    ) -> None:
         self._database = database
+        self._backend = backend
+        self._drop: Callable[[EpisodeDatabase], None] | None = drop
         self._limits = limits
         self._seed = seed % 2**24
         self._connection: TimedConnection | None = None
         self._opened = 0.0
         self._touched = False  # a statement of the episode may have ended or changed the session
 
-    def load(self, tables: Iterable[Table]) -> None:
-        """Create the task's tables: every column TEXT, every value its text.
+    @property
+    def backend(self) -> str:
+        """``mysql`` or ``mariadb``."""
+        return self._backend
 
-        Raises TaskDataError, InfrastructureError.
-        """
+    @property
+    def database(self) -> EpisodeDatabase:
+        """The episode's database and user."""
+        return self._database
+
+    def load(self, tables: Iterable[Table]) -> None:
+        """Create the task's tables. Raises TaskDataError, InfrastructureError."""
         with self._attributed("the task's tables"):
             connection = self._connect()
             connection.deadline = time.monotonic() + max(self._limits.seconds, 60.0)
@@ -119,14 +115,13 @@ class Session:
 
     @staticmethod
     def _load(connection: TimedConnection, cursor: StreamCursor, table: Table) -> None:
-        columns = ", ".join(f"{quote(column)} TEXT" for column in table.columns)
-        cursor.execute(f"CREATE TABLE {quote(table.name)} ({columns})")
+        cursor.execute(create_sql(table))
         names = ", ".join(map(quote, table.columns))
         head = f"INSERT INTO {quote(table.name)} ({names}) VALUES "
         batch: list[str] = []
         size = 0
         for row in table.rows:
-            text = "(" + ",".join(connection.escape(value) for value in row) + ")"
+            text = "(" + ",".join("NULL" if value is None else connection.escape(value) for value in row) + ")"
             batch.append(text)
             size += len(text)
             if size > _ROW_BATCH_BYTES:
@@ -139,9 +134,10 @@ class Session:
         """Run one statement. Raises InfrastructureError where the server, not the statement, failed."""
         began = time.monotonic()
         if len(statement.encode("utf-8", "surrogatepass")) > self._limits.statement_bytes:
-            return StatementResult(_TOO_BIG, valid=False, seconds=0.0)
+            return StatementResult(TOO_BIG, valid=False, seconds=0.0)
+        rows: Sequence[tuple[Any, ...]] = ()
         try:
-            text, valid = self._run(_PUBLIC.sub(self._database.name, statement)), True
+            (text, rows), valid = self._run(_PUBLIC.sub(self._database.name, statement)), True
         except StatementFailed as error:
             text, valid = str(error), False
         except _TimedOut:
@@ -150,36 +146,42 @@ class Session:
             text, valid = f"Error executing query: {error}", False
         text = text.replace(self._database.name, PUBLIC_NAME)
         if len(text) > self._limits.text:
-            text = text[: self._limits.text] + _TRUNCATED
-        return StatementResult(text or NO_RESPONSE, valid=valid, seconds=time.monotonic() - began)
+            text = text[: self._limits.text] + TRUNCATED
+        return StatementResult(text or NO_RESPONSE, valid=valid, seconds=time.monotonic() - began, rows=rows)
 
-    def _run(self, statement: str) -> str:
+    def _run(self, statement: str) -> tuple[str, Sequence[tuple[Any, ...]]]:
         self._touched = self._touched or _TOUCHES_SESSION.search(statement) is not None
         with self._statement() as (connection, cursor):
             cursor.execute(statement)
             return self._fetch(connection, cursor)
 
-    def _fetch(self, connection: TimedConnection, cursor: StreamCursor) -> str:
-        """The first result's rows as text. What lies beyond the limits is not fetched: the query is ended."""
+    def _fetch(self, connection: TimedConnection, cursor: StreamCursor) -> tuple[str, Sequence[tuple[Any, ...]]]:
+        """The first result's rows as text, and the first of them as values.
+
+        What lies beyond the limits is not fetched: the query is ended.
+        """
         if cursor.description is None:
-            return "[]"
+            return "[]", ()
         sets = [
             index
             for index, column in enumerate(cursor._result.fields)
             if column.flags & FLAG.SET and column.type_code in (FIELD_TYPE.STRING, FIELD_TYPE.SET)
         ]
         shown: list[str] = []
+        kept: list[tuple[Any, ...]] = []
         length = rows = size = 0
         while (row := cursor.fetchone()) is not None:
             rows += 1
             if length <= 4 * self._limits.text:  # the names below get shorter
                 shown.append(_printed(row, sets))
                 length += len(shown[-1]) + 2
+            if rows <= KEPT_ROWS and size <= _KEPT_BYTES:
+                kept.append(row)
             size += sum(len(value) if isinstance(value, (str, bytes)) else 8 for value in row)
             if rows >= self._limits.rows or size > self._limits.bytes:
                 self._end_session(connection)
                 break
-        return f"[{', '.join(shown)}]"
+        return f"[{', '.join(shown)}]", kept
 
     @contextlib.contextmanager
     def _statement(self) -> Iterator[tuple[TimedConnection, StreamCursor]]:
@@ -319,8 +321,15 @@ class Session:
             self._connection = None
 
     def close(self) -> None:
-        """Let go of the connection without waiting; the database's teardown ends what still runs. Idempotent."""
+        """Let go of the connection without waiting, and drop the database, which ends what still runs. Idempotent."""
         self._forget()
+        drop, self._drop = self._drop, None
+        if drop is not None:
+            try:
+                drop(self._database)
+            except BackendUnavailable as error:
+                # The server is gone, and a private one's data with it; a shared one is swept when the lease is over.
+                _log.warning("dbbench: the database %s could not be dropped: %s", self._database.name, error)
 
 
 class _Set(tuple[str, ...]):

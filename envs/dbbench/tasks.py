@@ -16,25 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from envs.dbbench.scoring import MUTATION_TYPES, gold_hash
+from envs.dbbench.tables import Table
 from envs.errors import TaskDataError, UnknownTask
 from envs.registry import DBBENCH
 from envs.types import JsonObject, Split, SplitRole, Task
 
-__all__ = ["DbTask", "Table", "TaskFile", "find_task_files", "parse_task", "quote"]
+__all__ = ["DbTask", "TaskFile", "find_task_files", "parse_task"]
 
 _TRAIN = "train"
 _BUNDLED = Path(__file__).parent / "data" / "dev.jsonl.gz"
 _MAX_NAME = 64  # characters of a table's or a column's name, in MySQL and MariaDB
 _RESERVED = ("generated", "generated_eval")
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table to create: every column is TEXT, every value its ``str()``."""
-
-    name: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -288,8 +280,3 @@ def _row(row: object, width: int, table: str, index: int) -> tuple[str, ...]:
     if not isinstance(row, Sequence) or isinstance(row, str) or len(row) != width:
         raise _BadRow(f"row {index} of table {table!r} has not {width} values")
     return tuple(str(value) for value in row)
-
-
-def quote(name: str) -> str:
-    """A name as an SQL identifier."""
-    return "`" + name.replace("`", "``") + "`"

@@ -88,7 +88,7 @@ def episode(family):
 @pytest.fixture
 def admin(family):
     """Asks the family's server as its administrator."""
-    address = family._server.start()
+    address = family._backend._server.start()
 
     def ask(statement: str):
         connection = TidyConnection(

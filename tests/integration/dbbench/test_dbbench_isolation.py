@@ -8,12 +8,12 @@ from dbbench_helpers import commit, run
 
 from envs.dbbench.connection import StreamCursor
 from envs.dbbench.generator import generate
-from envs.dbbench.tasks import quote
+from envs.dbbench.tables import quote
 from envs.errors import BackendUnavailable, CapacityExceeded
 
 
 def real_name(env) -> str:
-    return env._database.name
+    return env._session.database.name
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_teardown_leaves_no_database_no_user_and_no_session(episode, family, adm
 
 
 def test_live_databases_are_bounded(family):
-    databases = family._open()
+    databases = family._backend._open()
     before, databases._max_live = databases._max_live, 1
     try:
         one = databases.create()

@@ -114,7 +114,7 @@ def test_a_server_that_dies_is_an_infrastructure_error_and_no_observation(binary
         env.reset(family.task("generated/0"))
         late.reset(family.task("generated/0"))
         assert run(env, "SELECT 1").valid
-        folder = family._server.folder
+        folder = family._backend._server.folder
         for process in server_processes(folder):
             with contextlib.suppress(psutil.NoSuchProcess):
                 if "watchdog" not in " ".join(process.cmdline()):
@@ -174,26 +174,26 @@ def test_services_share_a_server_and_a_crash_is_swept(shared_server, monkeypatch
         lost.reset(crashed.task("generated/0"))
         run(lost, "CREATE TABLE held (a INT)")
         run(lost, "LOCK TABLES held WRITE")
-        left = {lost._database.name}
+        left = {lost._session.database.name}
         # A crash: no beat of the heart, nothing closed, and two minutes go by.
-        crashed._databases._stop.set()
+        crashed._backend._databases._stop.set()
         with connection.cursor() as cursor:
             cursor.execute(
                 "UPDATE envloop_registry.services SET heartbeat = heartbeat - INTERVAL 200 SECOND WHERE id = %s",
-                (crashed._databases._service,),
+                (crashed._backend._databases._service,),
             )
         third = DbBenchFamily(DBBENCH, url=url)
         third.start()
         assert left.isdisjoint(names() | users())
-        assert {kept._database.name, "envloop_0123456789abcdef"} < names()
+        assert {kept._session.database.name, "envloop_0123456789abcdef"} < names()
         assert run(kept, "SELECT 1").observation.text == "[(1,)]"
         with pytest.raises(InfrastructureError):
             run(lost, "SELECT 1")
         with pytest.raises(InfrastructureError):
             run(lost, "SELECT 1")
         lost._session.close()
-        crashed._databases.admin.close()
-        crashed._databases = None
+        crashed._backend._databases.admin.close()
+        crashed._backend._databases = None
         for family in (third, alive, crashed):
             family.close()
         kept.close()

@@ -8,7 +8,8 @@ import pytest
 
 from envs.dbbench.generator import generate, index_of_type, type_of_index
 from envs.dbbench.scoring import TableHasher
-from envs.dbbench.tasks import find_task_files, parse_task, quote
+from envs.dbbench.tables import quote
+from envs.dbbench.tasks import find_task_files, parse_task
 from envs.errors import TaskDataError, UnknownTask
 from envs.registry import DBBENCH
 from envs.types import SplitRole
