@@ -1,7 +1,8 @@
-"""DB Bench's tasks: AgentBench's JSON lines, read strictly, and what anyone may see of them.
+"""DB Bench's tasks: JSON lines, read strictly, and what anyone may see of them.
 
-Format: https://github.com/THUDM/AgentBench (Apache-2.0), ``data/dbbench/*.jsonl``. The development split ships with
-this package; the standard split is read from a folder of the user's.
+Two forms of a row: AgentBench's (https://github.com/THUDM/AgentBench, Apache-2.0, ``data/dbbench/*.jsonl``), and a
+typed one with column types, keys and trusted gold statements (``docs/dbbench-data.md``). The development split ships
+with this package; the standard split is read from a folder of the user's.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,15 +18,15 @@ from typing import Any
 
 from envs.dbbench.scoring import MUTATION_TYPES, gold_hash
 from envs.dbbench.tables import Table
+from envs.dbbench.task_tables import BadRow, read_tables
 from envs.errors import TaskDataError, UnknownTask
 from envs.registry import DBBENCH
-from envs.types import JsonObject, Split, SplitRole, Task
+from envs.types import Split, SplitRole, Task
 
 __all__ = ["DbTask", "TaskFile", "find_task_files", "parse_task"]
 
 _TRAIN = "train"
 _BUNDLED = Path(__file__).parent / "data" / "dev.jsonl.gz"
-_MAX_NAME = 64  # characters of a table's or a column's name, in MySQL and MariaDB
 _RESERVED = ("generated", "generated_eval")
 
 
@@ -34,7 +35,8 @@ class DbTask:
     """A task with its gold: never leaves this package. ``public`` is what may be shown.
 
     ``gold_answers`` is empty for a mutation, ``gold_hash`` for a question. ``gold_sql`` is the statement that makes the
-    change or, where the task is generated, finds the answer; AgentBench's own queries are unreliable and left out.
+    change or, where it is trusted, finds the answer; AgentBench's own queries are unreliable and left out. A task that
+    ``lacks_gold`` has the statement only: ``gold.py`` runs it.
     """
 
     env: str
@@ -48,6 +50,12 @@ class DbTask:
     gold_answers: tuple[str, ...] = field(default=(), repr=False)
     gold_sql: tuple[str, ...] = field(default=(), repr=False)
     gold_hash: str = field(default="", repr=False)
+    difficulty: str = ""
+
+    @property
+    def lacks_gold(self) -> bool:
+        """Whether the answer or the hash is still to be found by running ``gold_sql``."""
+        return not (self.gold_hash if self.mutates else self.gold_answers)
 
     @property
     def mutates(self) -> bool:
@@ -68,18 +76,17 @@ class DbTask:
     @cached_property
     def public(self) -> Task:
         """What anyone may see. The hash leaves the gold out: short answers could be guessed and tried against it."""
-        tables = [[table.name, table.columns, table.rows] for table in self.tables]
+        tables = [_table_content(table) for table in self.tables]
         content = [self.type, tables, self.description, self.add_description, self.evidence]
         raw = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-        metadata: JsonObject = {
+        metadata: dict[str, Any] = {
             "description": self.description,
             "add_description": self.add_description,
             "evidence": self.evidence,
-            "tables": [
-                {"name": table.name, "columns": list(table.columns), "num_rows": len(table.rows)}
-                for table in self.tables
-            ],
+            "tables": [_table_metadata(table) for table in self.tables],
         }
+        if self.difficulty:
+            metadata["difficulty"] = self.difficulty
         return Task(
             env=self.env,
             id=f"{self.split}/{self.index}",
@@ -88,6 +95,27 @@ class DbTask:
             content_hash=hashlib.sha256(raw.encode("utf-8", "surrogatepass")).hexdigest(),
             metadata=metadata,
         )
+
+
+def _table_content(table: Table) -> list[Any]:
+    content: list[Any] = [table.name, table.columns, table.rows]
+    if table.types:
+        content += [table.types, table.primary_key, _keys_json(table)]
+    return content
+
+
+def _table_metadata(table: Table) -> dict[str, Any]:
+    shown: dict[str, Any] = {"name": table.name, "columns": list(table.columns), "num_rows": len(table.rows)}
+    if table.types:
+        shown |= {"types": list(table.types), "primary_key": list(table.primary_key), "foreign_keys": _keys_json(table)}
+    return shown
+
+
+def _keys_json(table: Table) -> list[dict[str, Any]]:
+    return [
+        {"columns": list(key.columns), "table": key.table, "references": list(key.references)}
+        for key in table.foreign_keys
+    ]
 
 
 class TaskFile:
@@ -165,58 +193,73 @@ def parse_task(line: str, *, split: str, index: int, where: str) -> DbTask:
     try:
         row = json.loads(line)
         return _parse(row, split, index)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise TaskDataError(f"{where}: not JSON: {error}", hint="one JSON object a line") from None
-    except _BadRow as error:
-        raise TaskDataError(
-            f"{where}: {error}", hint="see data/dbbench/dev.jsonl of AgentBench for the format"
-        ) from None
-
-
-class _BadRow(Exception):
-    pass
+    except BadRow as error:
+        raise TaskDataError(f"{where}: {error}", hint="docs/dbbench-data.md describes the format") from None
 
 
 def _parse(row: object, split: str, index: int) -> DbTask:
     if not isinstance(row, dict):
-        raise _BadRow("not a JSON object")
+        raise BadRow("not a JSON object")
     kinds = row.get("type")
     kind = kinds[0] if isinstance(kinds, list) and len(kinds) == 1 else kinds
     if kind not in DBBENCH.task_types:
-        raise _BadRow(f"type is {kinds!r}, not one of {', '.join(DBBENCH.task_types)}")
-    tables = row.get("table")
-    if not isinstance(tables, (list, dict)) or not tables:
-        raise _BadRow("table is missing")
+        raise BadRow(f"type is {kinds!r}, not one of {', '.join(DBBENCH.task_types)}")
+    typed = row.get("typed", False)
+    if not isinstance(typed, bool):
+        raise BadRow("typed is neither true nor false")
+    tables = read_tables(row.get("table"), typed=typed)
     description = _string(row, "description")
     if not description:
-        raise _BadRow("description is missing")
+        raise BadRow("description is missing")
+    query = _trusted_query(row, typed=typed)
     answers: tuple[str, ...] = ()
-    statements: tuple[str, ...] = ()
+    statements: tuple[str, ...] = (query,) if query else ()
     digest = ""
     if kind in MUTATION_TYPES:
-        stored = row.get("answer_md5")
-        if not isinstance(stored, str) or not stored:
-            raise _BadRow("answer_md5, the hash of the changed table, is missing")
-        try:
-            digest = gold_hash(stored)
-        except ValueError:
-            raise _BadRow(f"answer_md5 is {stored!r}, not one hash") from None
-        statements = _label(row)
-    else:
+        digest = _digest(row, needed=not (typed or query))
+        if _has_label(row) or not query:
+            statements = _label(row)
+    elif _has_label(row) or not query:
         answers = _label(row)
     return DbTask(
         env=DBBENCH.name,
         split=split,
         index=index,
         type=str(kind),
-        tables=tuple(_table(item) for item in (tables if isinstance(tables, list) else [tables])),
+        tables=tables,
         description=description,
         add_description=_string(row, "add_description"),
         evidence=_string(row, "evidence"),
         gold_answers=answers,
         gold_sql=statements,
         gold_hash=digest,
+        difficulty=_string(row, "difficulty"),
     )
+
+
+def _trusted_query(row: Mapping[str, Any], *, typed: bool) -> str:
+    """The row's own query, where it counts as gold: AgentBench's find the label in about every third task only."""
+    sql = row.get("sql")
+    if not isinstance(sql, dict) or not (typed or sql.get("trusted") is True):
+        return ""
+    query = sql.get("query")
+    if not isinstance(query, str) or not query.strip():
+        raise BadRow("sql.query, which is to be trusted, is no statement")
+    return query
+
+
+def _digest(row: Mapping[str, Any], *, needed: bool) -> str:
+    stored = row.get("answer_md5")
+    if stored is None and not needed:
+        return ""
+    if not isinstance(stored, str) or not stored:
+        raise BadRow("answer_md5, the hash of the changed table, is missing")
+    try:
+        return gold_hash(stored)
+    except ValueError:
+        raise BadRow(f"answer_md5 is {stored!r}, not one hash") from None
 
 
 def _string(row: Mapping[str, Any], key: str) -> str:
@@ -224,59 +267,19 @@ def _string(row: Mapping[str, Any], key: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise _BadRow(f"{key} is no text")
+        raise BadRow(f"{key} is no text")
     return value
+
+
+def _has_label(row: Mapping[str, Any]) -> bool:
+    return row.get("label") not in (None, [])
 
 
 def _label(row: Mapping[str, Any]) -> tuple[str, ...]:
     label = row.get("label")
     items = [label] if isinstance(label, str) else label
     if not isinstance(items, list) or not items:
-        raise _BadRow("label is missing")
+        raise BadRow("label is missing")
     if not all(isinstance(item, (str, int, float)) or item is None for item in items):
-        raise _BadRow("label is no list of texts")
+        raise BadRow("label is no list of texts")
     return tuple(str(item) for item in items)
-
-
-def _table(item: object) -> Table:
-    info = item.get("table_info") if isinstance(item, dict) else None
-    if not isinstance(item, dict) or not isinstance(info, dict):
-        raise _BadRow("table has no table_info")
-    name = item.get("table_name")
-    if not isinstance(name, str) or not 0 < len(name.rstrip()) <= _MAX_NAME or "\0" in name:
-        raise _BadRow(f"table_name is {name!r}; a name has 1 to {_MAX_NAME} characters")
-    columns, rows = info.get("columns"), info.get("rows")
-    if not isinstance(columns, list) or not isinstance(rows, list) or not columns:
-        raise _BadRow(f"table {name!r} has no columns or no rows")
-    texts = _usable_names([column.get("name") if isinstance(column, dict) else None for column in columns], name)
-    return Table(
-        name=name.rstrip(),
-        columns=tuple(texts),
-        rows=tuple(_row(row, len(texts), name, i) for i, row in enumerate(rows)),
-    )
-
-
-def _usable_names(names: Sequence[object], table: str) -> list[str]:
-    """Column names that MySQL takes. AgentBench's data has some that it does not (dev/5 has an empty one; the original
-    cannot play that task): trailing blanks go, long names are cut, an empty one becomes ``column_N``, a repeated one
-    ``name_N``.
-    """
-    usable: list[str] = []
-    seen: set[str] = set()
-    for position, name in enumerate(names, start=1):
-        if not isinstance(name, str) or "\0" in name:
-            raise _BadRow(f"a column of table {table!r} is called {name!r}, which is no name")
-        text = name.rstrip()[:_MAX_NAME].rstrip() or f"column_{position}"
-        if text.casefold() in seen:
-            text = f"{text[: _MAX_NAME - 4]}_{position}"
-        if text.casefold() in seen:
-            raise _BadRow(f"table {table!r} names the column {name!r} twice")
-        seen.add(text.casefold())
-        usable.append(text)
-    return usable
-
-
-def _row(row: object, width: int, table: str, index: int) -> tuple[str, ...]:
-    if not isinstance(row, Sequence) or isinstance(row, str) or len(row) != width:
-        raise _BadRow(f"row {index} of table {table!r} has not {width} values")
-    return tuple(str(value) for value in row)
