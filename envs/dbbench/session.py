@@ -1,4 +1,4 @@
-"""Run a policy's statements as the episode's own user: one at a time, with limits on time, rows and bytes.
+"""Run a policy's statements as the episode's own user: one at a time, through the gate, within the limits.
 
 What comes back is text as AgentBench's worker prints it: ``str()`` of the list of rows as mysql-connector gives them,
 or the server's error as mysql-connector words it (``1064 (42000): You have an error …``), cut at 800 characters.
@@ -12,14 +12,13 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NoReturn
 
 import pymysql
-from pymysql.constants import FIELD_TYPE, FLAG
 
 from envs.dbbench.backend import (
-    KEPT_ROWS,
     NO_RESPONSE,
     PUBLIC_NAME,
     TIMED_OUT,
@@ -30,7 +29,11 @@ from envs.dbbench.backend import (
     StatementResult,
 )
 from envs.dbbench.connection import CONVERSIONS, StreamCursor, TimedConnection
+from envs.dbbench.gate import Gate, Passage
 from envs.dbbench.isolation import EpisodeDatabase
+from envs.dbbench.quota import FULL, Budget
+from envs.dbbench.results import ResultReader
+from envs.dbbench.server_errors import LOST, LOST_TEXT, SERVER_SHORTAGES, SHORTAGES, error_code, error_words
 from envs.dbbench.tables import Table, create_sql, quote
 from envs.errors import BackendUnavailable, InfrastructureError, TaskDataError
 
@@ -38,23 +41,30 @@ __all__ = ["Session"]
 
 _log = logging.getLogger(__name__)
 _PUBLIC = re.compile(rf"\b{PUBLIC_NAME}\b")
-# For the same reason the clock stands still (2024-01-01 00:00 UTC) and RAND() repeats.
+# The same actions must give the same observations: the clock stands still (2024-01-01 00:00 UTC) and RAND() repeats.
 _CLOCK_S = 1704067200
-_LOST = frozenset({2006, 2013, 2014, 2055, 1053, 1152, 1158, 1159, 1160, 1161, 1927, 4031})
-_LOST_TEXT = "2013 (HY000): Lost connection to MySQL server during query"
-# On loading, these say that the server is short of something; other refusals are the task's.
-_SHORTAGES = frozenset({1021, 1030, 1037, 1038, 1040, 1041, 1114, 1203, 1205, 1213, 1226})
-# Of these, what a plain read of a table can only meet when the whole server is short: disk, memory.
-_SERVER_SHORTAGES = frozenset({1021, 1037, 1038, 1041})
 _TOUCHES_SESSION = re.compile(r"\bkill\b|_timeout\b", re.IGNORECASE)
 _KILL_WAIT_S = 15
 _ROW_BATCH_BYTES = 2**20
-_KEPT_BYTES = 2**20
+_TOO_MANY = f"1226 (42000): User '{PUBLIC_NAME}' has exceeded the 'max_questions' resource (current value: {{}})"
+_DYNAMIC = "@envloop_dynamic"
+_SIMPLE_TEXT = re.compile(r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"|@[\w$.]+", re.DOTALL)
 # MySQL 8's default, which AgentBench runs with, on every server.
 _SQL_MODE = (
     "ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,"
     "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 )
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What a statement did so far. ``limits``: those it met."""
+
+    text: str = ""
+    valid: bool = True
+    affected: int = 0
+    limits: tuple[str, ...] = ()
+    reader: ResultReader | None = None
 
 
 class _TimedOut(Exception):
@@ -75,6 +85,8 @@ class Session:
     ) -> None:
         self._database = database
         self._backend = backend
+        self._gate = Gate()
+        self._budget = Budget(limits, database.name, database.watch)
         self._drop: Callable[[EpisodeDatabase], None] | None = drop
         self._limits = limits
         self._seed = seed % 2**24
@@ -107,11 +119,11 @@ class Session:
             yield
         except pymysql.err.MySQLError as error:
             self._forget()
-            if 1000 <= _code(error) < 2000 and _code(error) not in _LOST | _SHORTAGES:
+            if 1000 <= error_code(error) < 2000 and error_code(error) not in LOST | SHORTAGES:
                 raise TaskDataError(
-                    f"the database refuses {what}: {_words(error)}", hint="see the task's file"
+                    f"the database refuses {what}: {error_words(error)}", hint="see the task's file"
                 ) from error
-            raise BackendUnavailable(f"the database server failed on {what}: {_words(error)}") from error
+            raise BackendUnavailable(f"the database server failed on {what}: {error_words(error)}") from error
 
     @staticmethod
     def _load(connection: TimedConnection, cursor: StreamCursor, table: Table) -> None:
@@ -133,73 +145,104 @@ class Session:
     def execute(self, statement: str) -> StatementResult:
         """Run one statement. Raises InfrastructureError where the server, not the statement, failed."""
         began = time.monotonic()
-        if len(statement.encode("utf-8", "surrogatepass")) > self._limits.statement_bytes:
-            return StatementResult(TOO_BIG, valid=False, seconds=0.0)
-        rows: Sequence[tuple[Any, ...]] = ()
+        outcome = _Outcome()
         try:
-            (text, rows), valid = self._run(_PUBLIC.sub(self._database.name, statement)), True
+            self._admit(statement, outcome)
+            self._run(statement, outcome)
         except StatementFailed as error:
-            text, valid = str(error), False
+            outcome.text, outcome.valid = str(error), False
         except _TimedOut:
-            text, valid = TIMED_OUT, False
+            outcome.text, outcome.valid, outcome.limits = TIMED_OUT, False, ("seconds",)
         except UnicodeEncodeError as error:
-            text, valid = f"Error executing query: {error}", False
-        text = text.replace(self._database.name, PUBLIC_NAME)
+            outcome.text, outcome.valid = f"Error executing query: {error}", False
+        self._account(statement, outcome, time.monotonic() - began)
+        text = outcome.text.replace(self._database.name, PUBLIC_NAME)
         if len(text) > self._limits.text:
             text = text[: self._limits.text] + TRUNCATED
-        return StatementResult(text or NO_RESPONSE, valid=valid, seconds=time.monotonic() - began, rows=rows)
+        return StatementResult(
+            text or NO_RESPONSE,
+            valid=outcome.valid,
+            seconds=time.monotonic() - began,
+            limits=outcome.limits,
+            rows=() if outcome.reader is None else outcome.reader.rows,
+        )
 
-    def _run(self, statement: str) -> tuple[str, Sequence[tuple[Any, ...]]]:
+    def _admit(self, statement: str, outcome: _Outcome) -> None:
+        """Raise StatementFailed where an episode may not run a statement at all."""
+        if not self._budget.begin():
+            outcome.limits = ("statements",)
+            raise StatementFailed(_TOO_MANY.format(self._limits.statements))
+        if len(statement.encode("utf-8", "surrogatepass")) > self._limits.statement_bytes:
+            outcome.limits = ("statement_bytes",)
+            raise StatementFailed(TOO_BIG)
+
+    def _run(self, statement: str, outcome: _Outcome) -> None:
         self._touched = self._touched or _TOUCHES_SESSION.search(statement) is not None
-        with self._statement() as (connection, cursor):
+        self._alive()  # the gate's knowledge is of the session that will run it
+        passage = self._gate.check(statement)
+        if passage.refusal:
+            raise StatementFailed(passage.refusal)
+        statement = _PUBLIC.sub(self._database.name, statement)
+        with self._statement(outcome) as (connection, cursor):
+            if passage.dynamic and (self._backend == "mariadb" or _SIMPLE_TEXT.fullmatch(passage.dynamic)):
+                statement = self._read_dynamic(cursor, passage)
             cursor.execute(statement)
-            return self._fetch(connection, cursor)
-
-    def _fetch(self, connection: TimedConnection, cursor: StreamCursor) -> tuple[str, Sequence[tuple[Any, ...]]]:
-        """The first result's rows as text, and the first of them as values.
-
-        What lies beyond the limits is not fetched: the query is ended.
-        """
-        if cursor.description is None:
-            return "[]", ()
-        sets = [
-            index
-            for index, column in enumerate(cursor._result.fields)
-            if column.flags & FLAG.SET and column.type_code in (FIELD_TYPE.STRING, FIELD_TYPE.SET)
-        ]
-        shown: list[str] = []
-        kept: list[tuple[Any, ...]] = []
-        length = rows = size = 0
-        while (row := cursor.fetchone()) is not None:
-            rows += 1
-            if length <= 4 * self._limits.text:  # the names below get shorter
-                shown.append(_printed(row, sets))
-                length += len(shown[-1]) + 2
-            if rows <= KEPT_ROWS and size <= _KEPT_BYTES:
-                kept.append(row)
-            size += sum(len(value) if isinstance(value, (str, bytes)) else 8 for value in row)
-            if rows >= self._limits.rows or size > self._limits.bytes:
+            outcome.affected = 0 if cursor.description is not None else cursor.rowcount
+            outcome.reader = ResultReader(self._limits)
+            outcome.reader.read(cursor)
+            if outcome.reader.limit:
+                outcome.limits = (outcome.reader.limit,)
                 self._end_session(connection)
-                break
-        return f"[{', '.join(shown)}]", kept
+        outcome.text = outcome.reader.text
+
+    def _read_dynamic(self, cursor: StreamCursor, passage: Passage) -> str:
+        """The statement with a variable in place of the text that it runs, once that text has passed the gate."""
+        cursor.execute(f"SET {_DYNAMIC} = {_PUBLIC.sub(self._database.name, passage.dynamic)}")
+        cursor.execute(f"SELECT {_DYNAMIC}")
+        rows = cursor.fetchall()
+        text = rows[0][0] if rows else None
+        if isinstance(text, (bytes, bytearray)):
+            text = text.decode("utf-8", "replace")
+        refusal = self._gate.check(str(text), nested=True).refusal
+        if refusal:
+            raise StatementFailed(refusal)
+        return f"{_PUBLIC.sub(self._database.name, passage.before)}{_DYNAMIC}{passage.after}"
+
+    def _account(self, statement: str, outcome: _Outcome, seconds: float) -> None:
+        """Count what was written, and give the rights that go with it."""
+        before = self._budget.over
+        killed = "database_bytes" in outcome.limits or "database_rows" in outcome.limits
+        if not self._budget.wrote(statement, outcome.affected, seconds) and not killed:
+            return
+        over = self._budget.look()
+        if over and over != before:
+            outcome.limits = (*outcome.limits, *(limit for limit in over if limit not in outcome.limits))
+        if bool(over) != bool(before):
+            self._database.restrict(beyond_quota=bool(over))
+            self.renew()  # a session keeps the rights that it began with
 
     @contextlib.contextmanager
-    def _statement(self) -> Iterator[tuple[TimedConnection, StreamCursor]]:
-        """A cursor with the time limit; tells the statement's errors from the connection's."""
+    def _statement(self, outcome: _Outcome | None = None) -> Iterator[tuple[TimedConnection, StreamCursor]]:
+        """A cursor with the time limit, under watch; tells the statement's errors from the connection's."""
         connection = self._alive()
         connection.deadline = time.monotonic() + self._limits.seconds
         cursor = StreamCursor(connection)
-        try:
-            yield connection, cursor
-            if connection.open:
-                cursor.drain()
-                # AgentBench's worker commits after every statement, so a transaction never spans two.
-                if connection.in_transaction:
-                    connection.commit()
-        except (pymysql.err.MySQLError, UnicodeDecodeError) as error:
-            self._explain(connection, error)
-        finally:
-            cursor.leave()
+        with self._database.watch.running(connection.session_id, self._database.name, self._limits) as running:
+            try:
+                yield connection, cursor
+                if connection.open:
+                    cursor.drain()
+                    # AgentBench's worker commits after every statement, so a transaction never spans two.
+                    if connection.in_transaction:
+                        connection.commit()
+            except (pymysql.err.MySQLError, UnicodeDecodeError) as error:
+                if running.hit and outcome is not None:
+                    outcome.limits = (running.hit,)
+                    self._end_session(connection)
+                    raise StatementFailed(FULL, 1114) from error
+                self._explain(connection, error)
+            finally:
+                cursor.leave()
 
     def _explain(self, connection: TimedConnection, error: Exception) -> NoReturn:
         """Raise what a failed statement means."""
@@ -208,17 +251,17 @@ class Session:
             raise _TimedOut from error
         if isinstance(error, UnicodeDecodeError):  # the rest of the answer is unread
             self._end_session(connection)
-        elif _code(error) in _LOST or not connection.open:
+        elif error_code(error) in LOST or not connection.open:
             self._forget()
             if self._ended_itself():
-                raise StatementFailed(_LOST_TEXT) from error
-            raise BackendUnavailable(f"the connection to the database server was lost: {_words(error)}") from error
+                raise StatementFailed(LOST_TEXT) from error
+            raise BackendUnavailable(f"the connection to the database server was lost: {error_words(error)}") from error
         else:
             try:
                 connection.rollback()  # as AgentBench's worker does
             except pymysql.err.MySQLError:
                 self._forget()
-        raise StatementFailed(_words(error), _code(error)) from error
+        raise StatementFailed(error_words(error), error_code(error)) from error
 
     def _ended_itself(self) -> bool:
         """Whether the session was ended by the episode's own statements (``KILL``, a lowered ``wait_timeout``).
@@ -265,7 +308,7 @@ class Session:
         except _TimedOut:
             raise StatementFailed(TIMED_OUT) from None
         except StatementFailed as error:
-            if error.code in _SERVER_SHORTAGES and self._plain(table):
+            if error.code in SERVER_SHORTAGES and self._plain(table):
                 raise BackendUnavailable(f"the database server cannot read the task's tables: {error}") from error
             raise
 
@@ -289,14 +332,14 @@ class Session:
         try:
             return self._connect()
         except pymysql.err.MySQLError as error:
-            if _code(error) in _LOST | _SHORTAGES or not 1000 <= _code(error) < 2000:
-                raise BackendUnavailable(f"the database server cannot be reached: {_words(error)}") from error
+            if error_code(error) in LOST | SHORTAGES or not 1000 <= error_code(error) < 2000:
+                raise BackendUnavailable(f"the database server cannot be reached: {error_words(error)}") from error
         # The login is refused: the episode has changed its own password or dropped its own database.
         self._database.restore()
         try:
             return self._connect()
         except pymysql.err.MySQLError as error:
-            raise BackendUnavailable(f"the episode's login no longer works: {_words(error)}") from error
+            raise BackendUnavailable(f"the episode's login no longer works: {error_words(error)}") from error
 
     def _connect(self) -> TimedConnection:
         connection = TimedConnection(
@@ -311,6 +354,7 @@ class Session:
             **self._database.connect_arguments(),
         )
         self._connection = connection
+        self._gate = Gate()
         self._opened = time.monotonic()
         self._database.sessions.append(connection.session_id)
         return connection
@@ -330,36 +374,3 @@ class Session:
             except BackendUnavailable as error:
                 # The server is gone, and a private one's data with it; a shared one is swept when the lease is over.
                 _log.warning("dbbench: the database %s could not be dropped: %s", self._database.name, error)
-
-
-class _Set(tuple[str, ...]):
-    """A SET column's value, printed as Python prints a set but always in the column's order."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"{{{', '.join(map(repr, self))}}}" if self else "set()"
-
-
-def _printed(row: tuple[Any, ...], sets: list[int]) -> str:
-    if sets:
-        values = list(row)
-        for index in sets:
-            if isinstance(values[index], str):
-                values[index] = _Set(filter(None, values[index].split(",")))
-        row = tuple(values)
-    return str(row)
-
-
-def _code(error: Exception) -> int:
-    """The server's or the driver's number of an error; 0 where it has none."""
-    number = error.args[0] if error.args else 0
-    return number if isinstance(number, int) else 0
-
-
-def _words(error: Exception) -> str:
-    """The error as mysql-connector words it: ``1146 (42S02): Table … doesn't exist``."""
-    if not isinstance(error, pymysql.err.MySQLError) or len(error.args) < 2:
-        return str(error)
-    state = getattr(error, "sqlstate", None)
-    return f"{error.args[0]} ({state}): {error.args[1]}" if state else f"{error.args[0]}: {error.args[1]}"

@@ -13,8 +13,8 @@ import pymysql
 import pytest
 from dbbench_helpers import commit, run
 
-from envs.dbbench import isolation
 from envs.dbbench.family import DbBenchFamily
+from envs.dbbench.leases import REGISTRY
 from envs.dbbench.mysql_server import PrivateServer
 from envs.errors import BackendUnavailable, InfrastructureError
 from envs.registry import DBBENCH
@@ -57,6 +57,7 @@ def test_close_leaves_no_process_and_no_folder(binary):
 
 OWNER = """
 import sys, time
+from envs.dbbench.leases import REGISTRY
 from envs.dbbench.mysql_server import PrivateServer
 server = PrivateServer(sys.argv[1])
 address = server.start()
@@ -180,7 +181,7 @@ def test_services_share_a_server_and_a_crash_is_swept(shared_server, monkeypatch
         with connection.cursor() as cursor:
             cursor.execute(
                 "UPDATE envloop_registry.services SET heartbeat = heartbeat - INTERVAL 200 SECOND WHERE id = %s",
-                (crashed._backend._databases._service,),
+                (crashed._backend._databases._leases.service,),
             )
         third = DbBenchFamily(DBBENCH, url=url)
         third.start()
@@ -197,5 +198,5 @@ def test_services_share_a_server_and_a_crash_is_swept(shared_server, monkeypatch
         for family in (third, alive, crashed):
             family.close()
         kept.close()
-        assert names() == {"envloop_0123456789abcdef", isolation._REGISTRY}
+        assert names() == {"envloop_0123456789abcdef", REGISTRY}
         assert users() == set()
