@@ -113,13 +113,33 @@ def _tasks(  # noqa: PLR0917 - options of the command line
 
 
 @app.command("check")
-def _check(
+def _check(  # noqa: PLR0917 - options of the command line
     env: Annotated[list[str] | None, typer.Argument(help="Environments; without one, all.")] = None,
     task: Annotated[list[str] | None, typer.Option("--task", help="Check on this task; repeat for more.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sampled tasks.")] = 0,
     data_dir: _Data = None,
+    data: Annotated[
+        Path | None, typer.Option(help="dbbench: run every gold label of this task file instead, or of 'dev'.")
+    ] = None,
+    split_name: Annotated[str | None, typer.Option(help="With --data: the split's name, if not the file's.")] = None,
+    rules: Annotated[str, typer.Option(help="With --data: fc or classic.")] = "fc",
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="With --data: tasks at once.")] = 8,
+    as_json: _Json = False,
 ) -> None:
-    """Check an environment against the contract: determinism, gold solves, nothing scores 0, bad input refused."""
+    """Check an environment against the contract: determinism, gold solves, nothing scores 0, bad input refused.
+
+    With --data, check the gold of a file of DB Bench tasks instead; the exit status is 1 where any does not reproduce
+    that is not known not to.
+    """
+    if data is not None:
+        from envs.dbbench.gold_command import check_gold_file
+
+        if env != ["dbbench"]:
+            raise ConfigError("--data is for dbbench", hint="envloop env check dbbench --data FILE")
+        lines, well = check_gold_file(data, split_name=split_name, rules=rules, jobs=jobs, as_json=as_json)
+        for line in lines:
+            typer.echo(line)
+        raise typer.Exit(0 if well else 1)
     from envs.checker import check_env
     from envs.registry import default_registry
 
