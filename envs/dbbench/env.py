@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from envs.dbbench.backend import Backend, EpisodeSession, Limits, StatementFailed
+from envs.dbbench.experts import EXPERTS, Experts
 from envs.dbbench.scoring import Answer, Rules, TableHasher, answer_matches, combine_hashes, hash_matches, rules_names
+from envs.dbbench.shaping import SHAPING_OPTIONS, Shaper, read_shaping_options, trains
 from envs.dbbench.tasks import DbTask
 from envs.errors import EpisodeOver, InvalidAction, InvalidOption
 from envs.registry import DBBENCH
@@ -18,11 +20,16 @@ _COMMITTED = "Answer committed."
 
 
 class DbBenchEnv:
-    """An episode, by the ``Environment`` protocol. Options: ``rules`` (``fc``, ``classic``), ``max_steps`` (1 to 1000).
+    """An episode; implements ``envs.base.Environment`` and ``HasExperts``.
+
+    Options: ``rules`` (``fc``, ``classic``), ``max_steps`` (1 to 1000), ``shaping`` and ``shaping_gamma`` (terms for
+    training, in each result's info: ``envs.dbbench.shaping``).
 
     The database is called ``dbbench`` in all that the policy sees and writes, and its clock stands still.
     The reward is 0 or 1 and comes only with ``commit_final_answer``. ``seed`` is RAND()'s.
     """
+
+    experts: Sequence[str] = EXPERTS
 
     def __init__(self, backend: Backend, find: Callable[[str], DbTask], limits: Limits) -> None:
         self._backend = backend
@@ -34,7 +41,8 @@ class DbBenchEnv:
         self._max_steps = DBBENCH.max_steps
         self._steps = 0
         self._done = False
-        self._changed = False
+        self._experts: Experts | None = None
+        self._shaper: Shaper | None = None
         self._closed = False
 
     def reset(self, task: Task, *, seed: int = 0, options: Mapping[str, Any] | None = None) -> Observation:
@@ -42,9 +50,15 @@ class DbBenchEnv:
         if self._closed:
             raise EpisodeOver("the episode has been closed")
         self._rules, self._max_steps = _options(options or {})
+        terms = read_shaping_options(options or {})
+        if terms and not trains(task.split):
+            msg = f"shaping tells what an evaluation must not: {task.id} is of an evaluation split"
+            raise InvalidOption(msg, hint="leave the option out, or play a task of a training split")
         found = self._find(task.id)
         self._release()
-        self._task, self._steps, self._done, self._changed = found, 0, False, False
+        self._task, self._steps, self._done = found, 0, False
+        self._experts = Experts(found, seed=seed, begin=lambda: self._backend.begin(self._limits, seed=seed))
+        self._shaper = Shaper(found, terms) if terms else None
         self._session = self._backend.begin(self._limits, seed=seed)
         try:
             self._session.load(found.tables)
@@ -59,34 +73,40 @@ class DbBenchEnv:
         if action.name == "execute_sql":
             query = _query(action.arguments)
             result = session.execute(query)
-            # The expert goes on after its own statement only; anything else is the policy's affair.
-            self._changed = self._changed or (result.valid and query in task.gold_sql)
+            if self._experts is not None:
+                self._experts.note(query, result)
             info: dict[str, Any] = {"seconds": round(result.seconds, 6), "backend": session.backend}
             if result.limits:
                 info["limits"] = list(result.limits)
+            if self._shaper is not None:
+                info["shaping"] = self._shaper.statement(query, result)
             return self._stepped(Observation(result.text), valid=result.valid, info=info)
         if action.name == "commit_final_answer":
             correct = self._judge(task, session, _answers(action.arguments))
             self._steps += 1
             self._done = True
             self._release()
+            info = {"backend": session.backend}
+            if self._shaper is not None:
+                info["shaping"] = self._shaper.commit()
             return StepResult(
-                Observation(_COMMITTED),
-                reward=float(correct),
-                terminated=True,
-                truncated=False,
-                info={"backend": session.backend},
+                Observation(_COMMITTED), reward=float(correct), terminated=True, truncated=False, info=info
             )
         names = ", ".join(tool.name for tool in DBBENCH.tools)
         raise InvalidAction(f"no tool is called {action.name!r}", hint=f"tools: {names}")
 
-    def expert_action(self) -> Action | None:
-        """The gold: its statement first where the task has one (all changes, all generated tasks), then the commit."""
-        if self._task is None or self._done:
+    def expert_action(self, expert: str | None = None) -> Action | None:
+        """What an expert (``envs.dbbench.experts``) does next; None after the end, or where it knows nothing to do.
+
+        ``gold`` is the default. Raises InvalidOption for another name; InfrastructureError where an expert that errs
+        cannot try its statement out.
+        """
+        expert = EXPERTS[0] if expert is None else expert
+        if expert not in EXPERTS:
+            raise InvalidOption(f"dbbench has no expert {expert!r:.40}", hint=f"known: {', '.join(EXPERTS)}")
+        if self._experts is None or self._done:
             return None
-        if self._task.gold_sql and not self._changed:
-            return Action("execute_sql", {"query": self._task.gold_sql[0]})
-        return Action("commit_final_answer", {"answers": list(self._task.gold_answers) or ["done"]})
+        return self._experts.action(expert)
 
     def close(self) -> None:
         """End the sessions and drop the database. Idempotent."""
@@ -130,9 +150,10 @@ class DbBenchEnv:
 
 
 def _options(options: Mapping[str, Any]) -> tuple[Rules, int]:
-    unknown = sorted(set(options) - {"rules", "max_steps"})
+    known = ("rules", "max_steps", *SHAPING_OPTIONS)
+    unknown = sorted(set(options) - set(known))
     if unknown:
-        raise InvalidOption(f"dbbench has no option {', '.join(unknown)}", hint="known: rules, max_steps")
+        raise InvalidOption(f"dbbench has no option {', '.join(unknown)}", hint=f"known: {', '.join(known)}")
     rules = options.get("rules", "fc")
     if rules not in rules_names():
         raise InvalidOption(f"rules is {rules!r}", hint=f"one of {', '.join(rules_names())}")

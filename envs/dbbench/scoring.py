@@ -23,6 +23,7 @@ __all__ = [
     "combine_hashes",
     "gold_hash",
     "hash_matches",
+    "normalised",
     "rules_names",
 ]
 
@@ -48,6 +49,11 @@ def rules_names() -> tuple[str, ...]:
 def answer_matches(answer: Answer | None, gold: Sequence[str], rules: Rules = "fc") -> bool:
     """Whether the committed answer is the gold one."""
     return _matches_fc(answer, gold) if rules == "fc" else _matches_classic(answer, gold)
+
+
+def normalised(value: object) -> str:
+    """One value of an answer or of a result as the FC rules compare it."""
+    return _normalise(_unwrap(value))
 
 
 # The FC rules.
