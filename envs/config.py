@@ -49,8 +49,8 @@ class DbBenchSettings(BaseModel):
 
     url: SecretStr | None = Field(
         default=None,
-        description="mysql://user:password@host:port of an account that may create databases and users; "
-        "without it a private server is started.",
+        description="mysql://user:password@host:port of an account that may create databases and users; several, "
+        "parted by blanks, share the episodes; sqlite: is an approximation without a server. Unset: a private server.",
     )
     server_binary: Path | None = Field(
         default=None, description="mysqld or mariadbd for the private server; found on PATH if unset."
@@ -58,6 +58,24 @@ class DbBenchSettings(BaseModel):
     data_dir: Path | None = Field(default=None, description="Folder with AgentBench's *.jsonl files.")
     statement_timeout_s: float | None = Field(
         default=None, gt=0, le=600, description="Seconds after which a statement is killed; unset: the benchmark's 60."
+    )
+    max_connections: int | None = Field(
+        default=None, ge=1, le=10_000, description="Live episodes on one database server at once; unset: 256."
+    )
+    spare_databases: int | None = Field(
+        default=None, ge=0, le=256, description="Databases made ahead, so that an episode begins at once; unset: 8."
+    )
+    max_data_bytes: int | None = Field(
+        default=None, ge=2**28, description="All data of a private server, in memory; unset: 2 GiB."
+    )
+    max_statements: int | None = Field(default=None, ge=1, description="Statements of one episode; unset: 1000.")
+    max_rows: int | None = Field(default=None, ge=1, description="Rows of a result that are read; unset: 100,000.")
+    max_bytes: int | None = Field(default=None, ge=1, description="Bytes of a result that are read; unset: 64 MiB.")
+    max_database_bytes: int | None = Field(
+        default=None, ge=2**20, description="What one episode's tables may hold; unset: 64 MiB."
+    )
+    max_database_rows: int | None = Field(
+        default=None, ge=1, description="Rows that one episode may write; unset: 1,000,000."
     )
 
 
@@ -104,7 +122,13 @@ class EnvServerSettings(ServerSettings):
         ge=0,
         description="For how long an ended episode can still be read, unless remember_ended is reached before.",
     )
-    workers: int = Field(default=32, ge=1, le=1024, description="Threads for what may block: resets, database steps.")
+    workers: int = Field(
+        default=320,
+        ge=1,
+        le=1024,
+        description="Most threads for what may block: resets, database steps. Fewer than live database episodes, and "
+        "slow statements of some hold up others.",
+    )
     max_batch: int = Field(default=1024, ge=1, le=65536, description="Items in one batch request.")
     body_limit: int = Field(default=1 << 20, ge=1024, description="Bytes in one request body; above it: 413.")
     shutdown_grace_s: float = Field(

@@ -53,6 +53,11 @@ class DatabaseServer(Protocol):
         """Whether others may use it too, so that what is left behind must be told apart."""
         ...
 
+    @property
+    def running(self) -> bool:
+        """Whether it runs, as far as can be told without a connection."""
+        ...
+
     def start(self) -> ServerAddress:
         """Start it where it does not run yet, and say where it is. Raises BackendUnavailable, ConfigError."""
         ...
@@ -75,6 +80,7 @@ class ExternalServer:
     """
 
     shared = True
+    running = True  # nothing else is known without a connection
 
     def __init__(self, url: str) -> None:
         self._address, self._choose_tls = _parse_url(url)

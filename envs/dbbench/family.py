@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import Sequence
 from hashlib import sha256
 
@@ -18,13 +19,21 @@ from envs.types import EnvSpec, Readiness, Split, SplitRole, Task, TaskPage
 __all__ = ["DbBenchFamily"]
 
 
+_DEFAULTS = Limits()
+# A comma or blanks between two URLs; a password may hold either, percent-encoded.
+_URL_BORDER = re.compile(r"[\s,]+(?=\w+(?:\+\w+)?:)")
+
+
 class DbBenchFamily:
     """DB Bench, by the ``EnvFamily`` protocol.
 
-    ``url`` (or ``DBBENCH_URL``) names a running server; without it a private one is started from ``server_binary`` (or
-    ``DBBENCH_SERVER_BINARY``, or what is installed) on first need or by ``start()``. ``data_dir`` (or ``DBBENCH_DATA``)
-    is a folder with ``standard.jsonl`` and other task files. ``max_connections`` bounds the episodes that are live at
-    once. Raises: ConfigError for a wrong setting, TaskDataError for a broken task file, when it is first read.
+    ``url`` (or ``DBBENCH_URL``) names a running server, or several that are parted by blanks or commas; ``sqlite:`` is
+    an approximation without any. Without it a private server is started from ``server_binary`` (or
+    ``DBBENCH_SERVER_BINARY``, or what is installed) on first need or by ``start()``; ``max_data_bytes`` bounds all its
+    data. ``data_dir`` (or ``DBBENCH_DATA``) is a folder with ``standard.jsonl`` and other task files.
+    ``max_connections`` bounds the episodes that are live at once on each server, ``spare_databases`` of them are made
+    ahead. The other limits are those of ``Limits``. Raises: ConfigError for a wrong setting, TaskDataError for a
+    broken task file, when it is first read.
     """
 
     def __init__(
@@ -36,23 +45,44 @@ class DbBenchFamily:
         data_dir: str | None = None,
         max_connections: int = 256,
         admin_connections: int = 8,
-        statement_timeout_s: float = 60.0,
-        max_rows: int = 100_000,
-        max_bytes: int = 64 * 2**20,
+        spare_databases: int = 8,
+        max_data_bytes: int = 2 * 2**30,
+        statement_timeout_s: float = _DEFAULTS.seconds,
+        max_rows: int = _DEFAULTS.rows,
+        max_bytes: int = _DEFAULTS.bytes,
+        max_statements: int = _DEFAULTS.statements,
+        max_database_bytes: int = _DEFAULTS.database_bytes,
+        max_database_rows: int = _DEFAULTS.database_rows,
     ) -> None:
-        if max_connections < 1 or admin_connections < 1 or max_rows < 1 or max_bytes < 1 or statement_timeout_s <= 0:
-            raise ConfigError(
-                "a limit of dbbench is below 1", hint="connections, rows, bytes and seconds must be positive"
-            )
+        counts = (max_connections, admin_connections, max_rows, max_bytes, max_statements)
+        if min(*counts, max_database_bytes, max_database_rows) < 1 or statement_timeout_s <= 0:
+            raise ConfigError("a limit of dbbench is below 1", hint="all but spare_databases must be positive")
+        if spare_databases < 0 or max_data_bytes < 0:
+            raise ConfigError("a setting of dbbench is below 0", hint="0 spare databases makes none ahead")
         self.spec = spec
-        self._limits = Limits(seconds=statement_timeout_s, rows=max_rows, bytes=max_bytes)
-        url = url or os.environ.get("DBBENCH_URL")
-        self._backend: Backend = ServerBackend(
-            url=url,
-            binary=server_binary or os.environ.get("DBBENCH_SERVER_BINARY"),
-            max_live=max_connections,
-            admin_connections=admin_connections,
+        self._limits = Limits(
+            seconds=statement_timeout_s,
+            rows=max_rows,
+            bytes=max_bytes,
+            statements=max_statements,
+            database_bytes=max_database_bytes,
+            database_rows=max_database_rows,
         )
+        urls = _URL_BORDER.split((url or os.environ.get("DBBENCH_URL") or "").strip(", \n"))
+        self._backend: Backend
+        if urls == ["sqlite:"]:
+            from envs.dbbench.sqlite_backend import SqliteBackend
+
+            self._backend = SqliteBackend(max_live=max_connections)
+        else:
+            self._backend = ServerBackend(
+                urls=[one for one in urls if one],
+                binary=server_binary or os.environ.get("DBBENCH_SERVER_BINARY"),
+                max_live=max_connections,
+                admin_connections=admin_connections,
+                spare=spare_databases,
+                max_data_bytes=max_data_bytes,
+            )
         self._files = {file.name: file for file in find_task_files(data_dir or os.environ.get("DBBENCH_DATA"))}
         self._closed = False
 

@@ -45,13 +45,17 @@ _HEARTBEAT_RETRY_S = 2
 
 @dataclass(slots=True)
 class EpisodeDatabase:
-    """One episode's database and its user of the same name. ``pattern`` is the name as GRANT wants it."""
+    """One episode's database and its user of the same name. ``pattern`` is the name as GRANT wants it.
+
+    ``urgent`` are the administrator's connections for what must not wait behind a slow DROP: ending sessions.
+    """
 
     name: str
     password: str = field(repr=False)
     host: str
     pattern: str
     admin: Admin = field(repr=False)
+    urgent: Admin = field(repr=False)
     watch: QuotaWatch = field(repr=False)
     sessions: list[int] = field(default_factory=list)
 
@@ -100,6 +104,7 @@ class EpisodeDatabases:
         self, address: ServerAddress, *, shared: bool, max_live: int = 256, admin_connections: int = 8, spare: int = 0
     ) -> None:
         self.admin = Admin(address, admin_connections)
+        self._urgent = Admin(address, 2)
         self._host = "localhost" if address.local else "%"
         self._max_live = max_live
         self._spare_wanted = spare
@@ -155,6 +160,10 @@ class EpisodeDatabases:
             self._short.set()
             self._run_thread("dbbench-spare", self._fill)
 
+    def ping(self) -> None:
+        """Raise BackendUnavailable unless the server answers."""
+        self._urgent.run(("SELECT 1", ()))
+
     def _run_thread(self, name: str, work: Any) -> None:
         thread = threading.Thread(target=work, name=name, daemon=True)
         self._threads.append(thread)
@@ -183,7 +192,13 @@ class EpisodeDatabases:
     def _make(self, name: str) -> EpisodeDatabase:
         assert self._watch is not None, "opened first"
         database = EpisodeDatabase(
-            name, secrets.token_urlsafe(18), self._host, name.replace("_", self._escape), self.admin, self._watch
+            name,
+            secrets.token_urlsafe(18),
+            self._host,
+            name.replace("_", self._escape),
+            self.admin,
+            self._urgent,
+            self._watch,
         )
         user = database.user.replace("%", "%%")  # beside a value the driver reads % as its own
         try:
@@ -209,7 +224,7 @@ class EpisodeDatabases:
         """
         try:
             for session in database.sessions:
-                self.admin.kill(session)
+                self._urgent.kill(session)
             self._drop(database.name)
         except BackendUnavailable:
             with self._lock:
@@ -247,6 +262,7 @@ class EpisodeDatabases:
                 self._leases.leave()
         if self._watch is not None:
             self._watch.close()
+        self._urgent.close()
         self.admin.close()
 
     # The threads.
@@ -302,4 +318,4 @@ class EpisodeDatabases:
     def _end_sessions(self, user: str) -> None:
         rows = self.admin.run(("SELECT id FROM information_schema.processlist WHERE user = %s", (user,)))
         for (thread_id,) in rows:
-            self.admin.kill(int(thread_id))
+            self._urgent.kill(int(thread_id))

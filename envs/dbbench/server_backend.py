@@ -1,83 +1,201 @@
-"""Episodes on real database servers, by the ``Backend`` protocol."""
+"""Episodes on real database servers, by the ``Backend`` protocol: a private one, or one or several by URL."""
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
+from collections.abc import Sequence
 
 from envs.dbbench.backend import EpisodeSession, Limits
 from envs.dbbench.external_server import DatabaseServer, ExternalServer
 from envs.dbbench.isolation import EpisodeDatabases
 from envs.dbbench.mysql_server import PrivateServer
+from envs.dbbench.recovery import RecoveringSession
 from envs.dbbench.session import Session
-from envs.errors import BackendUnavailable
+from envs.errors import BackendUnavailable, CapacityExceeded, EnvloopError
 
 __all__ = ["ServerBackend"]
 
-# Connections of the server beyond one an episode: the administrator's, and sessions that are still closing.
+_log = logging.getLogger(__name__)
+# Connections of a server beyond one an episode: the administrator's, and sessions that are still closing.
 _RESERVE = 40
+_PROBE_S = 2.0
 
 
-class ServerBackend:
-    """Databases on the server that ``url`` names or, without one, on a private server that is started when needed."""
+class _Host:
+    """One server: whether it is in use, and what lives on it. Its lock orders opening; reading needs none."""
 
-    def __init__(self, *, url: str | None, binary: str | None, max_live: int, admin_connections: int) -> None:
-        self._server: DatabaseServer = (
-            ExternalServer(url) if url else PrivateServer(binary, max_connections=2 * max_live + _RESERVE)
-        )
-        self._max_live = max_live
-        self._admin_connections = admin_connections
-        self._lock = threading.Lock()
-        self._databases: EpisodeDatabases | None = None
-        self._kind = ""
-        self._closed = False
-
-    def start(self) -> None:
-        """Start the server where it is ours, and see that it answers. Raises BackendUnavailable, ConfigError."""
-        self._open()
-
-    def version(self) -> str:
-        """What the server calls itself, as in ``10.11.6-MariaDB``. Starts it where needed."""
-        return self._open().version
-
-    def begin(self, limits: Limits, *, seed: int = 0) -> EpisodeSession:
-        """A session on a new, empty database. Raises CapacityExceeded, BackendUnavailable."""
-        databases = self._open()
-        kind = "mariadb" if "mariadb" in databases.version.lower() else "mysql"
-        return Session(databases.create(), limits, seed=seed, backend=kind, drop=databases.drop)
+    def __init__(self, server: DatabaseServer) -> None:
+        self.server = server
+        self.lock = threading.Lock()
+        self.databases: EpisodeDatabases | None = None
+        self.failure: EnvloopError | None = None  # why it has been taken out
+        self.since = 0.0
 
     @property
     def live(self) -> int:
-        """How many databases there are now."""
-        return 0 if self._databases is None else self._databases.live
+        return 0 if self.databases is None else self.databases.live
+
+    def take_out(self, error: EnvloopError) -> None:
+        """Use it no more until a probe succeeds."""
+        if self.failure is None:
+            _log.warning("dbbench: a database server is taken out: %s", error.message)
+        self.failure, self.since = error, time.monotonic()
+
+
+class ServerBackend:
+    """Databases on the servers that ``urls`` name or, without any, on a private one that is started when needed.
+
+    Episodes go to the server with the fewest; one that fails is taken out and probed every two seconds until it
+    answers again; a private one that has died is replaced. ``max_live`` bounds the episodes of one server, ``spare``
+    databases of each are made ahead.
+    """
+
+    def __init__(
+        self,
+        *,
+        urls: Sequence[str] = (),
+        binary: str | None = None,
+        max_live: int = 256,
+        admin_connections: int = 8,
+        spare: int = 0,
+        max_data_bytes: int = 2 * 2**30,
+    ) -> None:
+        servers: list[DatabaseServer] = [ExternalServer(url) for url in urls]
+        private = PrivateServer(binary, max_connections=2 * max_live + _RESERVE, max_data_bytes=max_data_bytes)
+        self._hosts = [_Host(server) for server in servers or [private]]
+        self._max_live = max_live
+        self._admin_connections = admin_connections
+        self._spare = spare
+        self._stop = threading.Event()
+        self._prober: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Open every server. Raises ConfigError; BackendUnavailable where none answers."""
+        self._refuse_when_closed()
+        if all(host.databases is None and host.failure is None for host in self._hosts):
+            for host in self._hosts:
+                self._try(host)
+        with self._lock:
+            if self._prober is None and not self._stop.is_set():
+                self._prober = threading.Thread(target=self._probe, name="dbbench-prober", daemon=True)
+                self._prober.start()
+        self._usable()
+
+    def version(self) -> str:
+        """What the servers call themselves, as in ``10.11.6-MariaDB``. Starts them where needed."""
+        self.start()
+        return ", ".join(sorted({host.databases.version for host in self._hosts if host.databases is not None}))
+
+    def begin(self, limits: Limits, *, seed: int = 0) -> EpisodeSession:
+        """A session on a new, empty database. Raises CapacityExceeded, BackendUnavailable."""
+        self.start()
+        return RecoveringSession(lambda: self._begin(limits, seed))
+
+    def _begin(self, limits: Limits, seed: int) -> Session:
+        full: CapacityExceeded | None = None
+        for host in sorted(self._usable(), key=lambda host: host.live):
+            try:
+                databases = self._open(host)
+                database = databases.create()
+            except CapacityExceeded as error:
+                full = error
+            except BackendUnavailable as error:
+                host.take_out(error)
+            else:
+                return Session(database, limits, seed=seed, backend=databases.kind, drop=databases.drop)
+        raise full or self._failure()
+
+    @property
+    def live(self) -> int:
+        """How many databases episodes hold now."""
+        return sum(host.live for host in self._hosts)
 
     def problem(self) -> str:
         """Why no episode can begin now, or an empty text."""
-        return self._server.problem()
+        problems = [host.server.problem() or (host.failure.message if host.failure else "") for host in self._hosts]
+        return "" if not all(problems) else problems[0]
 
     def close(self) -> None:
-        """Drop what is live on an external server, or end the private one. Idempotent."""
+        """Drop what is live on external servers, or end the private one. Idempotent."""
+        self._stop.set()
         with self._lock:
-            self._closed = True
-            databases, self._databases = self._databases, None
-            if databases is not None:
-                databases.close()
-            self._server.close()
+            prober, self._prober = self._prober, None
+        if prober is not None:
+            prober.join()
+        for host in self._hosts:
+            with host.lock:
+                databases, host.databases = host.databases, None
+                if databases is not None:
+                    databases.close()
+                host.server.close()
 
-    def _open(self) -> EpisodeDatabases:
-        with self._lock:
-            if self._closed:
-                raise BackendUnavailable("the environment has been closed")
-            if self._databases is None:
-                databases = EpisodeDatabases(
-                    self._server.start(),
-                    shared=self._server.shared,
+    def _refuse_when_closed(self) -> None:
+        if self._stop.is_set():
+            raise BackendUnavailable("the environment has been closed")
+
+    def _usable(self) -> list[_Host]:
+        """The servers in use; where there is none, those that come back when asked now."""
+        self._refuse_when_closed()
+        usable = [host for host in self._hosts if host.failure is None]
+        if not usable:
+            usable = [host for host in self._hosts if self._try(host)]
+        if not usable:
+            raise self._failure()
+        return usable
+
+    def _failure(self) -> EnvloopError:
+        failures = [host.failure for host in self._hosts if host.failure is not None]
+        if not failures:
+            return BackendUnavailable("no database server is in use", hint="try again in a moment")
+        return type(failures[0])(failures[0].message, hint=failures[0].hint)
+
+    def _try(self, host: _Host) -> bool:
+        """Open a server, and put it back where it had been taken out. Raises ConfigError."""
+        try:
+            databases = self._open(host)
+            databases.ping()
+        except BackendUnavailable as error:
+            host.take_out(error)
+            return False
+        if host.failure is not None:
+            _log.warning("dbbench: a database server is back after %.1f s", time.monotonic() - host.since)
+            host.failure = None
+        return True
+
+    def _open(self, host: _Host) -> EpisodeDatabases:
+        """The server's databases; a private server that has died is replaced, and nothing of it is left."""
+        databases = host.databases
+        if databases is not None and host.server.running:
+            return databases
+        with host.lock:
+            self._refuse_when_closed()
+            if host.databases is not None and not host.server.running:
+                host.databases.close()
+                host.databases = None
+            if host.databases is None:
+                made = EpisodeDatabases(
+                    host.server.start(),
+                    shared=host.server.shared,
                     max_live=self._max_live,
                     admin_connections=self._admin_connections,
+                    spare=self._spare,
                 )
                 try:
-                    databases.open()
+                    made.open()
                 except BaseException:
-                    databases.close()
+                    made.close()
                     raise
-                self._databases = databases
-            return self._databases
+                host.databases = made
+            return host.databases
+
+    def _probe(self) -> None:
+        """Ask every server now and then: one that is away is taken out before an episode finds out."""
+        while not self._stop.wait(_PROBE_S):
+            for host in self._hosts:
+                try:
+                    self._try(host)
+                except EnvloopError as error:
+                    host.take_out(error)

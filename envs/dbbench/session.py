@@ -280,7 +280,7 @@ class Session:
         """End what runs beyond its time: the query, then the session (only that ends a looping procedure)."""
         thread_id = connection.session_id
         self._forget()
-        admin = self._database.admin
+        admin = self._database.urgent
         admin.kill_query(thread_id)
         admin.kill(thread_id)
         until = time.monotonic() + _KILL_WAIT_S
@@ -324,7 +324,7 @@ class Session:
         if self._connection is not None:
             thread_id = self._connection.session_id
             self._forget()
-            self._database.admin.kill(thread_id)
+            self._database.urgent.kill(thread_id)
 
     def _alive(self) -> TimedConnection:
         if self._connection is not None and self._connection.open:
