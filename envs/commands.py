@@ -13,6 +13,7 @@ import typer
 
 from envs.alfworld.diff_command import diff_engines_command
 from envs.alfworld.generate_command import generate_command
+from envs.dbbench.convert_command import convert_command
 from envs.errors import ConfigError
 from envs.types import Readiness, Split
 
@@ -233,6 +234,7 @@ def _index(
 
 app.command("generate")(generate_command)
 app.command("diff-engines")(diff_engines_command)
+app.command("convert")(convert_command)
 
 
 def _progress() -> Progress:

@@ -62,9 +62,12 @@ def open_backend(jobs: int) -> ServerBackend:
     from envs.config import EnvServerSettings
 
     settings = EnvServerSettings.load().family_settings("dbbench")
-    binary = settings.get("server_binary")
+    url, binary = settings.get("url"), settings.get("server_binary")
     return ServerBackend(
-        url=settings.get("url"), binary=str(binary) if binary else None, max_live=2 * jobs + 8, admin_connections=jobs
+        urls=(url,) if url else (),
+        binary=str(binary) if binary else None,
+        max_live=2 * jobs + 8,
+        admin_connections=jobs,
     )
 
 

@@ -232,8 +232,9 @@ def find_key_cycle(tables: Sequence[Table]) -> list[str]:
     """Names of tables whose foreign keys go round in a circle, or an empty list. A key to the own table is none."""
     left = {table.name: {k.table for k in table.foreign_keys if k.table != table.name} for table in tables}
     while True:
-        ready = [name for name, needs in left.items() if not needs & left.keys()]
-        if not ready:
+        named = {name for needs in left.values() for name in needs}
+        ends = [name for name, needs in left.items() if name not in named or not needs & left.keys()]
+        if not ends:
             return list(left)
-        for name in ready:
+        for name in ends:
             del left[name]
