@@ -192,8 +192,9 @@ class _Player:
             observation=view.observation,
             turn=index,
             seed=seed,
-            expert=lambda: _environment(self._client.expert_action(view.id)),
+            expert=lambda expert=None: _environment(self._client.expert_action(view.id, expert)),
             render=lambda action, thought: plan.protocol.render_action(plan.env, action, thought),
+            episode_seed=turn_seed(base, plan.task.id, plan.member, 0),
         )
         return GenerationRequest(transcript.ids, plan.sampling.with_seed(seed), plan.policy, script)
 

@@ -35,7 +35,8 @@ replay_app = typer.Typer(
 
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file with the rollout server's settings.")]
 EngineName = Annotated[
-    str | None, typer.Option("--engine", help="vllm, openai, transformers, expert, explorer, random or noop.")
+    str | None,
+    typer.Option("--engine", help="vllm, openai, transformers, expert, explorer, repair, near_miss, random or noop."),
 ]
 Model = Annotated[str | None, typer.Option("--model", help="A folder, a hub name, or smollm2.")]
 EnvUrl = Annotated[str | None, typer.Option("--env-url", help="Address of an env server; without: in this process.")]
@@ -98,7 +99,12 @@ def _play(  # noqa: PLR0917 - options of the command line
         typer.Option(min=2, help="Prompt and completion together; without: 4096, for such a script 131072 bytes."),
     ] = None,
     run: Annotated[str, typer.Option(help="Name stored with every episode.")] = "",
-    thoughts: Annotated[bool, typer.Option("--thoughts", help="Let the explorer say why it acts.")] = False,
+    thoughts: Annotated[
+        bool, typer.Option("--thoughts", help="Let the explorer, repair or near_miss say why it acts.")
+    ] = False,
+    miss: Annotated[
+        str | None, typer.Option(help="Which mistake near_miss makes, such as wrong_column; without: one is drawn.")
+    ] = None,
     engine: EngineName = None,
     model: Model = None,
     env_url: EnvUrl = None,
@@ -111,8 +117,9 @@ def _play(  # noqa: PLR0917 - options of the command line
     from rollout_server.types import RolloutRequest, SamplingParams, TaskRef
 
     settings = _settings(config, engine=engine, model=model, env_url=env_url, store_url=store, protocol=protocol)
-    if thoughts:
-        settings = settings.model_copy(update={"engine_options": {**settings.engine_options, "thoughts": True}})
+    script: dict[str, Any] = ({"thoughts": True} if thoughts else {}) | ({"miss": miss} if miss else {})
+    if script:
+        settings = settings.model_copy(update={"engine_options": {**settings.engine_options, **script}})
     drawn = [TaskRef(env, split=split, sample_seed=seed + k, type=type) for k in range(tasks)]
     turn_tokens, episode_tokens = _default_tokens(settings)
     request = RolloutRequest(

@@ -49,7 +49,8 @@ class RolloutServerSettings(ServerSettings):
         None, description="Bearer token of the env server, its expert token where experts play. Unset: 'token'."
     )
     engine: str = Field(
-        "expert", description="vllm, openai, transformers, or a script: expert, explorer, random, noop."
+        "expert",
+        description="vllm, openai, transformers, or a script: expert, explorer, repair, near_miss, random, noop.",
     )
     model: str | None = Field(None, description="A folder, a hub name, or smollm2.")
     engine_options: dict[str, Any] = Field(default_factory=dict, description="Passed to the engine as they are.")

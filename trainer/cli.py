@@ -101,7 +101,9 @@ def _eval(  # noqa: PLR0917 - options of the command line
     split: Annotated[str, typer.Option(help="The split.")],
     engine: Annotated[
         str | None,
-        typer.Option(help="vllm, transformers, openai; expert, explorer, random, noop; default the recipe's."),
+        typer.Option(
+            help="vllm, transformers, openai; expert, explorer, repair, near_miss, random, noop; default the recipe's."
+        ),
     ] = None,
     model: Annotated[str | None, typer.Option(help="A hub name, a folder, or smollm2.")] = None,
     adapter: Annotated[

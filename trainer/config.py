@@ -13,7 +13,8 @@ from typing import Any, Literal, Self
 
 from pydantic import ValidationError, model_validator
 
-from envs.alfworld.shaping import SHAPING_TERMS
+from envs.alfworld.shaping import SHAPING_TERMS as ALFWORLD_TERMS
+from envs.dbbench.shaping import SHAPING_TERMS as DBBENCH_TERMS
 from envs.errors import ConfigError
 from trainer.settings import (
     DataSettings,
@@ -71,7 +72,7 @@ class TrainConfig(Section):
             if env not in played:
                 known = ", ".join(sorted(played))
                 raise ValueError(f"rollout.reward_shaping.{env}: no source plays {env!r}; data.sources has {known}")
-            told = SHAPING_TERMS if env == "alfworld" else ()
+            told = {"alfworld": ALFWORLD_TERMS, "dbbench": DBBENCH_TERMS}.get(env, ())
             for term in terms:
                 if term not in told:
                     known = ", ".join(told) or "none"

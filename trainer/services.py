@@ -19,7 +19,7 @@ from trainer.models import model_source
 
 __all__ = ["SCRIPTED_ENGINES", "OpenedRollouts", "open_rollouts", "split_tasks", "store_url", "task_refs"]
 
-SCRIPTED_ENGINES = ("expert", "gold", "explorer", "random", "noop")
+SCRIPTED_ENGINES = ("expert", "gold", "explorer", "repair", "near_miss", "random", "noop")
 
 
 def store_url(config: TrainConfig) -> str:

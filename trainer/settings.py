@@ -125,7 +125,9 @@ class DataSettings(Section):
 class RolloutSettings(Section):
     """How episodes are played."""
 
-    engine: Literal["vllm", "transformers", "openai", "expert", "gold", "explorer", "random", "noop"] = "vllm"
+    engine: Literal[
+        "vllm", "transformers", "openai", "expert", "gold", "explorer", "repair", "near_miss", "random", "noop"
+    ] = "vllm"
     """Who samples, when rollouts run inside the trainer's process."""
     url: str | None = None
     """A rollout server to use instead of an engine of our own. Its token comes from ``ENVLOOP_TOKEN``."""
@@ -158,8 +160,8 @@ class RolloutSettings(Section):
     reward_invalid_action: float = Field(default=0.0, ge=0, le=10)
     """Cost of a turn whose action was invalid or missing. A small one gives variance to groups that all fail."""
     reward_shaping: dict[str, dict[str, Annotated[float, Field(ge=-100, le=100)]]] = Field(default_factory=dict)
-    """Weights of shaping terms, by environment (``alfworld = {potential = 0.2, subgoals = 0.1}``): a potential from the
-    shortest plan's remaining length, sub-goals reached, step_cost, invalid_cost. None of it is in an evaluation."""
+    """Weights of shaping terms, by environment (``alfworld = {potential = 0.2}``, ``dbbench = {overlap = 0.2}``). The
+    terms: ``envs/alfworld/shaping.py``, ``envs/dbbench/shaping.py``. None of it is in an evaluation."""
     reward_shaping_gamma: float = Field(default=1.0, gt=0, le=1)
     """Discount of the shaping potential; 1 where the rewards of an episode are summed, as here."""
     max_dead_fraction: float = Field(default=0.5, gt=0, le=1)
@@ -218,11 +220,12 @@ class SftSettings(Section):
     """Keep episodes of these policy versions; empty for all."""
     collect: int = Field(default=0, ge=0)
     """First play this many tasks with the expert (the scripted engine) and add them to the store."""
-    expert: Literal["expert", "explorer"] = "expert"
-    """Who plays them. ``expert`` knows everything and takes the shortest way; ``explorer`` knows what a policy sees: in
-    ALFWorld it searches as a policy has to, elsewhere it is the expert."""
+    expert: Literal["expert", "explorer", "repair"] = "expert"
+    """Who plays them. ``expert`` knows everything and takes the shortest way. ``explorer`` looks around as a policy has
+    to: in ALFWorld it knows what a policy sees; in DB Bench it looks at tables and rows before the gold statement.
+    ``repair`` writes a wrong statement first, reads the error and corrects it; in ALFWorld it is the explorer."""
     thoughts: bool = False
-    """The explorer says before each action why it takes it."""
+    """The explorer, or who repairs, says before each action why it takes it."""
     limit: int = Field(default=0, ge=0)
     """Train on at most this many episodes; 0 for all."""
     learning_rate: float = Field(default=5e-5, gt=0, le=1)
@@ -244,8 +247,8 @@ class SftSettings(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.thoughts and self.expert != "explorer":
-            raise ValueError("sft.thoughts are the explorer's: set sft.expert to explorer")
+        if self.thoughts and self.expert == "expert":
+            raise ValueError("sft.thoughts: the expert has none; set sft.expert to explorer or repair")
         return self
 
 

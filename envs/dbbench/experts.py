@@ -37,6 +37,7 @@ MAX_SCRIPT = 10
 """Steps of the longest script, the commit included: AgentBench allows 15 rounds. Many gold statements may exceed it."""
 
 _TRIED = 12  # near misses, at most
+_MANY = 20  # values that nobody would commit unless in error
 _NO_WORD = ("done",)  # the answer after a change, where any will do
 
 
@@ -142,7 +143,8 @@ class Experts:
         table = quote(draws.choice(concerned_tables(task)).name)
         gold = self._gold() or (_Line(f"SELECT * FROM {table} LIMIT 5"),)  # noqa: S608 - from our own tables
         place = draws.below(len(gold))
-        before, _ = self._looks(draws, room=min(draws.below(4), MAX_SCRIPT - 3 - len(gold)))
+        # Without gold SQL the slip is in the first look.
+        before, _ = self._looks(draws, room=min(draws.below(4), MAX_SCRIPT - 3 - len(gold)) if task.gold_sql else 0)
         with Trials(task, self._begin) as trials:
             slip = next((s for s in slips(gold[place].query, task.tables, draws) if trials.refused(s)), None)
         if slip is None:
@@ -194,8 +196,11 @@ class Experts:
 
 
 def _pointless(outcome: Outcome, untouched: str) -> bool:
-    """Whether the mistake is plain to see: nothing found, or nothing changed."""
-    return outcome.tables == untouched if outcome.tables else _shown_answers(outcome.text) == ["none"]
+    """Whether the mistake is plain to see: nothing found, very much found, or nothing changed."""
+    if outcome.tables:
+        return outcome.tables == untouched
+    answers = _shown_answers(outcome.text)
+    return answers is None or answers == ["none"] or len(answers) > _MANY
 
 
 def _shown_answers(text: str) -> list[str] | None:

@@ -173,7 +173,9 @@ def _from_low(node: exp.Expr) -> exp.Expr:
 
 
 def _turn(node: exp.Expr) -> None:
-    node.set("desc", not node.args.get("desc"))
+    falls = not node.args.get("desc")
+    node.set("desc", falls)
+    node.set("nulls_first", not falls)  # as MySQL has it; otherwise it is written out
 
 
 _AGGREGATES: Mapping[type[exp.Expr], Sequence[type[exp.Expr]]] = {
@@ -245,7 +247,8 @@ def _spellings(name: str) -> Iterator[str]:
         yield name.replace(" ", "_")
     elif "_" in name:
         yield name.replace("_", "")
-    yield name[:-1] if name.endswith("s") and len(name) > 3 else f"{name}s"
+    if name[-1].isalpha():
+        yield name[:-1] if name.endswith("s") and len(name) > 3 else f"{name}s"
     if len(name) > 4:
         middle = len(name) // 2
         if name[middle] != " " and name[middle - 1] != " ":

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 from envs.types import Action, EnvSpec, Observation
 from rollout_server.types import Completion, PolicyVersion, SamplingParams, StepRecord
 
-__all__ = ["Engine", "GenerationRequest", "ScriptContext", "Tokenizer"]
+__all__ = ["AskExpert", "Engine", "GenerationRequest", "ScriptContext", "Tokenizer"]
 
 
 class Tokenizer(Protocol):
@@ -28,10 +28,20 @@ class Tokenizer(Protocol):
         ...
 
 
+class AskExpert(Protocol):
+    """Asks an expert of the environment, by default its first, what it would do now."""
+
+    def __call__(self, expert: str | None = None, /) -> Awaitable[Action | None]:
+        """The action, or None where the expert knows none. Raises: InvalidOption for a name; InfrastructureError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ScriptContext:
     """What a scripted engine knows beyond tokens: the environment's view, so far (``initial``, ``steps``) and now, and
     how to write an action down, with the thought before it or "".
+
+    ``seed`` is the turn's; ``episode_seed`` stays the same for an episode and differs within its group.
     """
 
     env: EnvSpec
@@ -40,8 +50,9 @@ class ScriptContext:
     observation: Observation
     turn: int
     seed: int
-    expert: Callable[[], Awaitable[Action | None]]
+    expert: AskExpert
     render: Callable[[Action, str], str]
+    episode_seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,11 @@ from rollout_server.engines.base import Engine
 
 __all__ = ["EngineKind", "make_engine"]
 
-EngineKind = Literal["vllm", "openai", "transformers", "expert", "gold", "explorer", "random", "noop"]
+EngineKind = Literal[
+    "vllm", "openai", "transformers", "expert", "gold", "explorer", "repair", "near_miss", "random", "noop"
+]
 
-_SCRIPTED = ("expert", "gold", "explorer", "random", "noop")
+_SCRIPTED = ("expert", "gold", "explorer", "repair", "near_miss", "random", "noop")
 
 
 def make_engine(kind: str, *, model: str | None = None, **options: Any) -> Engine:

@@ -1,11 +1,13 @@
-"""Scripted policies: the expert, a random one, one that does nothing. For tests, baselines and data to learn from."""
+"""Scripted policies: experts, near misses, a random one, one that does nothing. For tests, baselines and data."""
 
 from __future__ import annotations
 
 import random
 from typing import Literal, get_args
 
+from envs.alfworld.draws import Draws
 from envs.alfworld.explorer import Explorer
+from envs.dbbench.experts import NEAR_MISSES
 from envs.errors import BackendUnavailable, ConfigError
 from envs.types import Action
 from rollout_server.chat import ChatFormat
@@ -15,7 +17,9 @@ from rollout_server.types import Completion, FinishReason, PolicyVersion
 
 __all__ = ["ScriptKind", "ScriptedEngine"]
 
-ScriptKind = Literal["expert", "gold", "explorer", "random", "noop"]
+ScriptKind = Literal["expert", "gold", "explorer", "repair", "near_miss", "random", "noop"]
+
+_THINKING = ("explorer", "repair", "near_miss")
 
 # What a random policy asks of a database before it commits a constant.
 _LOOKS = ("SHOW TABLES", "SELECT 1", "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()")
@@ -25,27 +29,41 @@ class ScriptedEngine:
     """An engine without a model: it reads the environment's view and writes the action as the protocol would have it.
 
     Deterministic. ``expert`` and ``gold`` (the same) ask the environment's expert and need its right. ``explorer``
-    plays ALFWorld from what a policy sees, without that right, and with ``thoughts`` it says why, in words drawn by the
-    turn's seed; elsewhere it is the expert. ``random`` picks an admissible action by the turn's seed; ``noop`` looks
-    around, or commits no answer. Logprobs are 0: each turn had probability 1. With a model's own tokenizer the episodes
-    are data to fine-tune that model on.
+    looks around first: in ALFWorld from what a policy sees, without that right; in DB Bench as the expert of that name
+    does; elsewhere it is the expert. ``repair`` errs once and puts it right in DB Bench; elsewhere it is the explorer.
+    ``near_miss``, of DB Bench alone, loses by one mistake: by ``miss``, or by one that the episode's seed draws among
+    those that the task has; where it has none, no answer is committed. These three say why they act, with ``thoughts``,
+    in words drawn by the turn's seed. ``random`` picks an admissible action by the turn's seed; ``noop`` looks around,
+    or commits no answer. Logprobs are 0: each turn had probability 1. With a model's own tokenizer the episodes are
+    data to fine-tune that model on.
 
-    Raises: ConfigError for an unknown kind, and for thoughts of one that has none.
+    Raises: ConfigError for an unknown kind or miss, and for thoughts of one that has none.
     """
 
     name = "scripted"
 
     def __init__(
-        self, kind: ScriptKind = "expert", tokenizer: Tokenizer | None = None, *, thoughts: bool = False
+        self,
+        kind: ScriptKind = "expert",
+        tokenizer: Tokenizer | None = None,
+        *,
+        thoughts: bool = False,
+        miss: str | None = None,
     ) -> None:
         if kind not in get_args(ScriptKind):
             raise ConfigError(f"no script is called {kind!r}", hint=f"known: {', '.join(get_args(ScriptKind))}")
-        if thoughts and kind != "explorer":
-            raise ConfigError(f"the script {kind} has no thoughts", hint="only the explorer says why it acts")
-        self.model = f"scripted-{kind}"
+        if thoughts and kind not in _THINKING:
+            raise ConfigError(
+                f"the script {kind} has no thoughts", hint=f"only {', '.join(_THINKING)} say why they act"
+            )
+        if miss is not None and (kind != "near_miss" or miss not in NEAR_MISSES):
+            what = f"no near miss is called {miss!r}" if kind == "near_miss" else f"the script {kind} has no misses"
+            raise ConfigError(what, hint=f"known to near_miss: {', '.join(NEAR_MISSES)}")
+        self.model = f"scripted-{miss or kind}"
         self.tokenizer: Tokenizer = tokenizer or ByteTokenizer()
         self._kind = kind
         self._thoughts = thoughts
+        self._misses = NEAR_MISSES if miss is None else (miss,)
         self._chat = ChatFormat(self.tokenizer)
 
     async def start(self) -> None:
@@ -73,11 +91,28 @@ class ScriptedEngine:
 
     async def _action(self, script: ScriptContext) -> tuple[Action, str]:
         """The action, and the thought before it or ""."""
-        if self._kind == "explorer" and script.env.name == "alfworld":
+        if self._kind in _THINKING and script.env.name == "dbbench":
+            action = await self._ask(script) or _noop(script)
+            return action, _thought(script, action) if self._thoughts else ""
+        if self._kind == "near_miss":
+            raise ConfigError(f"{script.env.name} has no near misses", hint="dbbench has; take another script here")
+        if self._kind in ("explorer", "repair") and script.env.name == "alfworld":
             return _explore(script, thoughts=self._thoughts)
-        if self._kind in ("expert", "gold", "explorer"):
+        if self._kind in ("expert", "gold", "explorer", "repair"):
             return await script.expert() or _noop(script), ""
         return _random(script) if self._kind == "random" else _noop(script), ""
+
+    async def _ask(self, script: ScriptContext) -> Action | None:
+        """The expert of DB Bench that the kind names; of the misses the first that knows an action.
+
+        A miss that has none for a task has none in any of its turns, so the choice holds for the episode.
+        """
+        if self._kind != "near_miss":
+            return await script.expert(self._kind)
+        for miss in Draws(f"envloop/near_miss/{script.episode_seed}").sample(self._misses, len(self._misses)):
+            if (action := await script.expert(miss)) is not None:
+                return action
+        return None
 
 
 def _explore(script: ScriptContext, *, thoughts: bool) -> tuple[Action, str]:
@@ -88,6 +123,13 @@ def _explore(script: ScriptContext, *, thoughts: bool) -> tuple[Action, str]:
         command = next(iter(step.action.arguments.values()), "")
         explorer.observe(str(command), step.observation.text, step.observation.admissible_actions)
     return _first_tool(script, explorer.choose()), explorer.thought()
+
+
+def _thought(script: ScriptContext, action: Action) -> str:
+    from envs.dbbench.thoughts import Seen, think  # here, so that episodes without them load no SQL parser
+
+    steps = [Seen(step.action, step.observation.text, step.valid) for step in script.steps]
+    return think(script.initial.text, steps, action, script.seed)
 
 
 def _noop(script: ScriptContext) -> Action:

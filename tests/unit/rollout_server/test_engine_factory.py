@@ -12,7 +12,7 @@ from rollout_server.engines.base import Engine
 from rollout_server.engines.factory import make_engine
 
 
-@pytest.mark.parametrize("kind", ["expert", "gold", "explorer", "random", "noop"])
+@pytest.mark.parametrize("kind", ["expert", "gold", "explorer", "repair", "near_miss", "random", "noop"])
 def test_scripted_kinds(kind: str) -> None:
     engine = make_engine(kind)
     assert isinstance(engine, Engine)

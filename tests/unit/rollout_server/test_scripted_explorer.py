@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from protocol_samples import ROOM, alfworld_view, dbbench_view
 
@@ -89,26 +92,95 @@ def test_a_thought_before_sql_is_read_over() -> None:
         assert session.parse(protocol.render_action(DBBENCH, action, "I count.")).actions[0].name == action.name
 
 
-async def test_elsewhere_it_is_the_environments_expert() -> None:
-    async def expert() -> Action | None:
-        return Action("commit_final_answer", {"answers": ["3"]})
-
+def database_turn(expert: Any, *steps: StepRecord, **changes: Any) -> GenerationRequest:
+    values: dict[str, Any] = {"env": DBBENCH, "seed": 0, "episode_seed": 0} | changes
     view = dbbench_view()
     script = ScriptContext(
-        env=DBBENCH,
         initial=view.observation,
-        steps=(),
+        steps=steps,
         observation=view.observation,
-        turn=0,
-        seed=0,
+        turn=len(steps),
         expert=expert,
-        render=lambda action, thought: PROTOCOLS[0].render_action(DBBENCH, action, thought),
+        render=lambda action, thought: PROTOCOLS[0].render_action(values["env"], action, thought),
+        **values,
     )
-    text = await said(GenerationRequest((1,), SamplingParams(max_tokens=2000), PolicyVersion(), script))
-    assert '"answers": ["3"]' in text
+    return GenerationRequest((1,), SamplingParams(max_tokens=2000), PolicyVersion(), script)
 
 
-def test_only_the_explorer_thinks() -> None:
-    assert make_engine("explorer", thoughts=True).model == "scripted-explorer"
+def experts(**known: str) -> Any:
+    """Experts of a database by name: each with one statement, and None for any other name."""
+
+    async def ask(expert: str | None = None) -> Action | None:
+        statement = known.get(expert or "gold")
+        return None if statement is None else Action("execute_sql", {"query": statement})
+
+    return ask
+
+
+async def test_on_a_database_the_environments_expert_of_its_name_is_asked() -> None:
+    ask = experts(gold="SELECT 1", explorer="SHOW TABLES", repair="SELCT 1")
+    for kind, statement in (("expert", "SELECT 1"), ("explorer", "SHOW TABLES"), ("repair", "SELCT 1")):
+        engine = ScriptedEngine(kind)
+        completion = await engine.generate(database_turn(ask))
+        assert f'"query": "{statement}"' in engine.tokenizer.decode(completion.token_ids)
+
+
+async def test_elsewhere_it_is_the_environments_default_expert() -> None:
+    other = replace(DBBENCH, name="other")
+    for kind in ("explorer", "repair"):
+        engine = ScriptedEngine(kind)
+        completion = await engine.generate(database_turn(experts(gold="SELECT 1"), env=other))
+        assert '"query": "SELECT 1"' in engine.tokenizer.decode(completion.token_ids)
+    with pytest.raises(ConfigError, match="other has no near misses"):
+        await ScriptedEngine("near_miss").generate(database_turn(experts(gold="SELECT 1"), env=other))
+
+
+async def test_repair_in_a_house_is_the_explorer() -> None:
+    engine = ScriptedEngine("repair", thoughts=True)
+    completion = await engine.generate(turn(step("go to shelf 1", SEEN)))
+    assert "take mug 2 from shelf 1" in engine.tokenizer.decode(completion.token_ids)
+
+
+async def test_a_near_miss_is_drawn_for_the_episode_among_those_that_the_task_has() -> None:
+    async def said_by(engine: ScriptedEngine, ask: Any, **seeds: int) -> str:
+        return engine.tokenizer.decode((await engine.generate(database_turn(ask, **seeds))).token_ids)
+
+    ask = experts(wrong_column="SELECT b", missing_filter="SELECT a")
+    engine = ScriptedEngine("near_miss")
+    drawn = {await said_by(engine, ask, episode_seed=seed, seed=turn) for seed in range(8) for turn in range(3)}
+    assert len(drawn) == 2
+    assert len({await said_by(engine, ask, episode_seed=3, seed=turn) for turn in range(8)}) == 1
+    named = ScriptedEngine("near_miss", miss="missing_filter")
+    assert named.model == "scripted-missing_filter"
+    assert {await said_by(named, ask, episode_seed=seed) for seed in range(8)} == {await said_by(named, ask)}
+    assert "SELECT a" in await said_by(named, ask)
+    assert '"answers": []' in await said_by(engine, experts()), "where the task has none, no answer is committed"
+
+
+async def test_a_thought_on_a_database_tells_what_was_seen() -> None:
+    ask = experts(explorer="DESCRIBE `books`")
+    listed = Action("execute_sql", {"query": "SHOW TABLES"})
+    shown = StepRecord(listed, Observation("[('books',)]"), 0.0, terminated=False, truncated=False, valid=True)
+    engine = ScriptedEngine("explorer", thoughts=True)
+    words = set()
+    for seed in range(12):
+        text = engine.tokenizer.decode((await engine.generate(database_turn(ask, shown, seed=seed))).token_ids)
+        thought, _, call = text.partition("\n<tool_call>")
+        assert "`books`" in thought
+        assert "DESCRIBE `books`" in call
+        words.add(thought)
+    assert len(words) > 2
+
+
+def test_only_those_who_look_around_think() -> None:
+    for kind in ("explorer", "repair", "near_miss"):
+        assert make_engine(kind, thoughts=True).model == f"scripted-{kind}"
     with pytest.raises(ConfigError, match="the script expert has no thoughts"):
         make_engine("expert", thoughts=True)
+
+
+def test_a_miss_is_named_rightly_and_for_near_misses_alone() -> None:
+    with pytest.raises(ConfigError, match=r"no near miss is called 'wrong_table'.*wrong_column"):
+        make_engine("near_miss", miss="wrong_table")
+    with pytest.raises(ConfigError, match="the script explorer has no misses"):
+        make_engine("explorer", miss="wrong_column")

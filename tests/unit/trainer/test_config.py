@@ -75,7 +75,7 @@ def test_apply_overrides_does_not_touch_its_argument() -> None:
         ("[lora]\ntargets = []", "lora.targets is empty"),
         ("recipe = 'sft'\n[lora]\nfull = true\nqlora = true", "leave lora.qlora"),
         ("recipe = 'sft'\n[sft]\neffective_batch = 16\nmicro_batch = 3", "multiple of sft.micro_batch"),
-        ("recipe = 'sft'\n[sft]\nthoughts = true", "set sft.expert to explorer"),
+        ("recipe = 'sft'\n[sft]\nthoughts = true", "set sft.expert to explorer or repair"),
         ("[data]\nsources = []", "data.sources is empty"),
         ("[[data.sources]]\nenv = 'alfworld'\nsplit = 'train'\ntask_ids = ['valid_unseen/x']", "not of split 'train'"),
         ("[[data.sources]]\nenv = 'alfworld'\nsplit = 'train'\nseed_start = 5\nseed_stop = 5", "seed_stop"),

@@ -46,12 +46,19 @@ def test_a_wrong_weight_is_refused_by_name(line: str, message: str) -> None:
         parse_config(tomllib.loads(f"[rollout]\n{line}"))
 
 
-def test_an_environment_without_terms_is_named() -> None:
-    recipe = (
-        '[[data.sources]]\nenv = "dbbench"\nsplit = "generated"\n[rollout]\nreward_shaping.dbbench = {potential = 1}'
-    )
-    with pytest.raises(ConfigError, match="dbbench has no such term; known: none"):
-        parse_config(tomllib.loads(recipe))
+def shaped(env: str, term: str) -> str:
+    return f'[[data.sources]]\nenv = "{env}"\nsplit = "generated"\n[rollout]\nreward_shaping.{env} = {{{term} = 1}}'
+
+
+@pytest.mark.parametrize(("env", "known"), [("dbbench", "executable, right_table, overlap"), ("other", "none")])
+def test_a_term_of_another_environment_is_refused(env: str, known: str) -> None:
+    with pytest.raises(ConfigError, match=f"{env} has no such term; known: {known}"):
+        parse_config(tomllib.loads(shaped(env, "potential")))
+
+
+def test_the_terms_of_a_database_are_known() -> None:
+    config = parse_config(tomllib.loads(shaped("dbbench", "overlap")))
+    assert rollout_template(config).rewards.shaping == {"dbbench": {"overlap": 1.0}}
 
 
 def test_its_evaluation_is_played_and_scored_without_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
