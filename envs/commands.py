@@ -132,6 +132,8 @@ def _check(  # noqa: PLR0917 - options of the command line
     With --data, check the gold of a file of DB Bench tasks instead; the exit status is 1 where any does not reproduce
     that is not known not to.
     """
+    if data is None and as_json:
+        raise ConfigError("--json is for --data", hint="envloop env check dbbench --data FILE --json")
     if data is not None:
         from envs.dbbench.gold_command import check_gold_file
 
@@ -170,18 +172,18 @@ def _bench(
 
 @app.command("fetch")
 def _fetch(
-    env: Annotated[
-        str, typer.Argument(help="alfworld. For DB Bench's files see docs/training.md, Splits.")
-    ] = "alfworld",
-    dest: Annotated[Path | None, typer.Option(help="Folder for the games; default: your data folder.")] = None,
+    env: Annotated[str, typer.Argument(help="alfworld or dbbench.")] = "alfworld",
+    dest: Annotated[Path | None, typer.Option(help="Folder for the data; default: your data folder.")] = None,
     as_json: _Json = False,
 ) -> None:
-    """Download the official games, checked and resumable, index them, and say where they are."""
-    if env != "alfworld":
-        raise ConfigError(
-            f"there is nothing to fetch for {env!r}",
-            hint="known: alfworld; DB Bench reads its files from the folder DBBENCH_DATA (docs/training.md)",
-        )
+    """Download the official games or tasks, checked and resumable, and say where they are."""
+    fetchers = {"alfworld": _fetch_alfworld, "dbbench": _fetch_dbbench}
+    if env not in fetchers:
+        raise ConfigError(f"there is nothing to fetch for {env!r}", hint="known: alfworld, dbbench")
+    fetchers[env](dest, as_json=as_json)
+
+
+def _fetch_alfworld(dest: Path | None, *, as_json: bool) -> None:
     from envs.alfworld.fetch import FetchProgress, fetch_alfworld
     from envs.config import EnvServerSettings
 
@@ -206,6 +208,28 @@ def _fetch(
         typer.echo(f"{split}: {size} games")
     typer.echo(f"their index is {index}" if index else "their index could not be written: every start reads them again")
     typer.echo(f"the games are in {report.data_dir}; found there by default, or set ALFWORLD_DATA to it")
+
+
+def _fetch_dbbench(dest: Path | None, *, as_json: bool) -> None:
+    from envs.dbbench.fetch import fetch_dbbench
+
+    with _progress() as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(f"download {name}", total=total)
+            bar.update(tasks[name], completed=done, total=total)
+
+        report = fetch_dbbench(dest, progress=show)
+    if as_json:
+        sizes = {file.name: file.num_tasks for file in report.files}
+        typer.echo(json.dumps({"data_dir": str(report.data_dir), "num_tasks": sizes}))
+        return
+    for file in report.files:
+        checked = "checked" if file.sha256_known else "recorded"
+        typer.echo(f"{file.name}: {file.num_tasks} tasks, SHA-256 {file.sha256} ({checked})")
+    typer.echo(f"the tasks are in {report.data_dir}; found there by default, or set DBBENCH_DATA to it")
 
 
 @app.command("index")

@@ -18,12 +18,15 @@ CREATE TABLE "concert" ("concert_ID" int, "concert_Name" text, "Theme" text, "St
 CREATE TABLE "singer_in_concert" ("concert_ID" int, "Singer_ID" int, PRIMARY KEY ("concert_ID", "Singer_ID"),
     FOREIGN KEY ("concert_ID") REFERENCES "concert"("concert_ID"),
     FOREIGN KEY ("Singer_ID") REFERENCES "singer"("Singer_ID"));
-INSERT INTO stadium VALUES (1, 'Raith Rovers', 'Stark''s Park', 10104, 1294.5), (2, 'Ayr United', 'Somerset Park', 11998, 1477),
+INSERT INTO stadium VALUES (1, 'Raith Rovers', 'Stark''s Park', 10104, 1294.5),
+    (2, 'Ayr United', 'Somerset Park', 11998, 1477),
     (3, 'East Fife', 'Bayview Stadium', 2000, 864), (4, 'Stirling Albion', 'Forthbank Stadium', 3808, 638);
-INSERT INTO singer VALUES (1, 'Joe Sharp', 'Netherlands', '1992', 52, 'F'), (2, 'Timbaland', 'United States', '2008', 32, 'T'),
+INSERT INTO singer VALUES (1, 'Joe Sharp', 'Netherlands', '1992', 52, 'F'),
+    (2, 'Timbaland', 'United States', '2008', 32, 'T'),
     (3, 'Justin Brown', 'France', '2013', 29, 'T'), (4, 'Rose White', 'France', '2003', 41, 'F'),
     (5, 'John Nizinik', 'France', '2014', 43, 'T'), (6, 'Tribal King', 'France', '2016', 25, NULL);
-INSERT INTO concert VALUES (1, 'Auditions', 'Free choice', '1', '2014'), (2, 'Super bootcamp', 'Free choice 2', '2', '2014'),
+INSERT INTO concert VALUES (1, 'Auditions', 'Free choice', '1', '2014'),
+    (2, 'Super bootcamp', 'Free choice 2', '2', '2014'),
     (3, 'Home Visits', 'Bleeding Love', '2', '2015');
 INSERT INTO singer_in_concert VALUES (1, 2), (1, 3), (1, 5), (2, 3), (2, 6), (3, 5);
 """
@@ -35,14 +38,12 @@ SPIDER = [
     ("What is the largest capacity?", "SELECT max(capacity) FROM stadium"),
     (
         "How many concerts did each singer sing in?",
-        "SELECT T2.name, count(*) FROM singer_in_concert AS T1 JOIN singer AS T2 ON T1.singer_id = t2.singer_id "
-        "GROUP BY T2.singer_id",
+        "SELECT S.name, count(*) FROM singer_in_concert c JOIN singer s USING (singer_id) GROUP BY C.singer_id",
     ),
     ("What do stadiums sell to half their size?", "SELECT capacity / 3 FROM stadium WHERE stadium_id = 1"),
     (
         "Which stadiums had no concert?",
-        "SELECT name FROM stadium EXCEPT SELECT T2.name FROM concert AS T1 JOIN stadium "
-        "AS T2 ON T1.stadium_id = T2.stadium_id",
+        "SELECT name FROM stadium EXCEPT SELECT T2.name FROM concert AS T1 JOIN stadium AS T2 USING (stadium_id)",
     ),
     # Left out: a tie, an empty answer, no statement, a function of SQLite's own, one that SQLite refuses.
     ("Name a French singer.", "SELECT name FROM singer WHERE country = 'France' LIMIT 1"),
@@ -57,9 +58,11 @@ CREATE TABLE schools (CDSCode TEXT NOT NULL PRIMARY KEY, County TEXT NOT NULL, "
 CREATE TABLE frpm (CDSCode TEXT NOT NULL PRIMARY KEY, "School Name" TEXT, "Enrollment (K-12)" REAL,
     "Percent (%) Eligible Free (K-12)" REAL, FOREIGN KEY (CDSCode) REFERENCES schools (CDSCode));
 CREATE TABLE visits (id INTEGER PRIMARY KEY, CDSCode TEXT);
-INSERT INTO schools VALUES ('01100170109835', 'Alameda', '2005-08-29', 1), ('01100170112607', 'Alameda', '2006-08-28', 1),
+INSERT INTO schools VALUES ('01100170109835', 'Alameda', '2005-08-29', 1),
+    ('01100170112607', 'Alameda', '2006-08-28', 1),
     ('02613330230003', 'Alpine', NULL, 0);
-INSERT INTO frpm VALUES ('01100170109835', 'FAME Public Charter', 1087.0, 0.5197), ('01100170112607', 'Envision', 395.0, 0.4709),
+INSERT INTO frpm VALUES ('01100170109835', 'FAME Public Charter', 1087.0, 0.5197),
+    ('01100170112607', 'Envision', 395.0, 0.4709),
     ('02613330230003', 'Bear Valley', 77.0, NULL);
 """
 BIRD = [

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from envs.dbbench.convert_source import SourceTable
 from envs.dbbench.tables import ForeignKey, Table
 from envs.dbbench.task_tables import find_key_cycle
-from envs.dbbench.task_types import Value, key_type, narrow_type, value_text
+from envs.dbbench.task_types import Value, column_texts, key_type, narrow_type
 
-__all__ = ["UnfitTable", "table_json"]
+__all__ = ["TableWriter", "UnfitTable"]
 
 _MAX_NAME = 64
 _INTEGERS = ("INT", "INTEGER", "BIGINT", "SMALLINT", "TINYINT", "MEDIUMINT", "BOOLEAN", "BOOL")
@@ -34,25 +34,61 @@ class _Draft:
     foreign: list[ForeignKey] = field(default_factory=list)
 
 
-def table_json(sources: Sequence[SourceTable]) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """The ``table`` of a typed row, and how many keys were dropped, by reason. Raises UnfitTable."""
-    dropped: Counter[str] = Counter()
-    drafts = {source.name: _draft(source, dropped) for source in sources}
-    if len({name.casefold() for name in drafts}) != len(drafts):
-        raise UnfitTable("two tables differ by case alone")
-    for draft in drafts.values():
-        for key in draft.source.foreign_keys:
-            reason = _obstacle(draft, key, drafts)
+class TableWriter:
+    """Writes tables of one database; what it has found out of a table it keeps for the next question."""
+
+    def __init__(self) -> None:
+        self._drafts: dict[str, tuple[_Draft, str]] = {}
+        self._texts: dict[tuple[str, str, str], list[str | None]] = {}
+
+    def json(self, sources: Sequence[SourceTable]) -> tuple[list[dict[str, Any]], Counter[str]]:
+        """The ``table`` of a typed row, and how many keys were dropped, by reason. Raises UnfitTable."""
+        dropped: Counter[str] = Counter()
+        drafts: dict[str, _Draft] = {}
+        for source in sources:
+            if source.name not in self._drafts:
+                self._drafts[source.name] = _draft(source)
+            draft, reason = self._drafts[source.name]
+            drafts[source.name] = replace(draft, kinds=dict(draft.kinds), foreign=[])
             if reason:
                 dropped[reason] += 1
-            elif key not in draft.foreign:
-                draft.foreign.append(key)
-    _break_cycles(drafts, dropped)
-    _align(drafts)
-    return [_json(draft) for draft in drafts.values()], dropped
+        if len({name.casefold() for name in drafts}) != len(drafts):
+            raise UnfitTable("two tables differ by case alone")
+        for draft in drafts.values():
+            for key in draft.source.foreign_keys:
+                reason = _obstacle(draft, key, drafts)
+                if reason:
+                    dropped[reason] += 1
+                elif key not in draft.foreign:
+                    draft.foreign.append(key)
+        _break_cycles(drafts, dropped)
+        _align(drafts)
+        return [self._json(draft) for draft in drafts.values()], dropped
+
+    def _json(self, draft: _Draft) -> dict[str, Any]:
+        source = draft.source
+        info: dict[str, Any] = {
+            "columns": [{"name": column, "type": draft.kinds[column]} for column in source.columns],
+            "rows": [list(row) for row in zip(*(self._column(draft, c) for c in source.columns), strict=True)],
+        }
+        if draft.primary:
+            info["primary_key"] = list(draft.primary)
+        if draft.foreign:
+            info["foreign_keys"] = [
+                {"columns": list(key.columns), "table": key.table, "references": list(key.references)}
+                for key in draft.foreign
+            ]
+        return {"table_name": source.name, "table_info": info}
+
+    def _column(self, draft: _Draft, column: str) -> list[str | None]:
+        key = (draft.source.name, column, draft.kinds[column])
+        if key not in self._texts:
+            self._texts[key] = column_texts(draft.values[column], draft.kinds[column])
+        return self._texts[key]
 
 
-def _draft(source: SourceTable, dropped: Counter[str]) -> _Draft:
+def _draft(source: SourceTable) -> tuple[_Draft, str]:
+    """The table with its own types, and why it lost its primary key."""
     for name in (source.name, *source.columns):
         if not 0 < len(name) <= _MAX_NAME or name != name.rstrip() or "\0" in name or "`" in name:
             raise UnfitTable("a name is too long for MySQL, or ends in a blank")
@@ -71,9 +107,8 @@ def _draft(source: SourceTable, dropped: Counter[str]) -> _Draft:
     draft = _Draft(source, kinds, values, source.primary_key)
     reason = _primary_obstacle(draft)
     if reason:
-        dropped[reason] += 1
         draft.primary = ()
-    return draft
+    return draft, reason
 
 
 def _primary_obstacle(draft: _Draft) -> str:
@@ -186,24 +221,3 @@ def _align(drafts: dict[str, _Draft]) -> None:
                 widest = "BIGINT" if "BIGINT" in kinds else "INT"
                 changed = changed or kinds != {widest}
                 a.kinds[here] = b.kinds[there] = widest
-
-
-def _json(draft: _Draft) -> dict[str, Any]:
-    info: dict[str, Any] = {
-        "columns": [{"name": column, "type": draft.kinds[column]} for column in draft.source.columns],
-        "rows": [list(row) for row in _rows(draft)],
-    }
-    if draft.primary:
-        info["primary_key"] = list(draft.primary)
-    if draft.foreign:
-        info["foreign_keys"] = [
-            {"columns": list(key.columns), "table": key.table, "references": list(key.references)}
-            for key in draft.foreign
-        ]
-    return {"table_name": draft.source.name, "table_info": info}
-
-
-def _rows(draft: _Draft) -> Iterator[tuple[str | None, ...]]:
-    columns = draft.source.columns
-    texts = [[value_text(value, draft.kinds[column]) for value in draft.values[column]] for column in columns]
-    return zip(*texts, strict=True)

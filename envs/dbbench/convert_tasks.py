@@ -17,7 +17,7 @@ from envs.dbbench.backend import Backend
 from envs.dbbench.convert_sets import QuestionSet
 from envs.dbbench.convert_source import Database, QueryRefused, Question
 from envs.dbbench.convert_sql import NoMysqlForm, Statement, read_statement
-from envs.dbbench.convert_tables import UnfitTable, table_json
+from envs.dbbench.convert_tables import TableWriter, UnfitTable
 from envs.dbbench.gold import answer_texts
 from envs.dbbench.gold_check import check_gold
 from envs.dbbench.scoring import answer_matches
@@ -138,6 +138,7 @@ class _Shelf:
     def __init__(self, opener: Callable[[str], Database]) -> None:
         self._opener = opener
         self._open: dict[str, Database] = {}
+        self._writers: dict[str, TableWriter] = {}
         self._copies: dict[tuple[str, tuple[str, ...]], Database] = {}
 
     def __enter__(self) -> _Shelf:
@@ -154,6 +155,9 @@ class _Shelf:
             self._open[name] = self._opener(name)
         return self._open[name]
 
+    def writer(self, name: str) -> TableWriter:
+        return self._writers.setdefault(name, TableWriter())
+
     def copy(self, name: str, tables: Sequence[str]) -> Database:
         key = (name, tuple(sorted(tables)))
         if key not in self._copies:
@@ -165,6 +169,7 @@ class _Shelf:
     def _close(self, name: str) -> None:
         for key in [key for key in self._copies if key[0] == name]:
             self._copies.pop(key).close()
+        self._writers.pop(name, None)
         self._open.pop(name).close()
 
 
@@ -185,7 +190,7 @@ def _convert(
     names = [*statement.tables]
     if all_tables:
         names += [name for name in database.schema if name not in names and database.size(name) <= max_rows]
-    tables, dropped = table_json([database.table(name) for name in names])
+    tables, dropped = shelf.writer(question.database).json([database.table(name) for name in names])
     row: dict[str, Any] = {
         "description": question.text.strip(),
         "label": answer,

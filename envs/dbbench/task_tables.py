@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from envs.dbbench.tables import ForeignKey, Table
-from envs.dbbench.task_types import Value, key_type, normal_type, value_text
+from envs.dbbench.task_types import Value, column_texts, key_type, normal_type, value_text
 
 __all__ = ["BadRow", "find_key_cycle", "in_key_order", "read_tables"]
 
 _MAX_NAME = 64  # characters of a table's or a column's name, in MySQL and MariaDB
 _INTEGERS = frozenset({"INT", "INTEGER"})
+_SCALARS = (str, int, float, type(None))
 
 
 class BadRow(Exception):
@@ -100,7 +101,7 @@ def _typed_table(item: object) -> Table:
         raise BadRow(f"a column of table {name!r} has a type that is no text")
     cells = [_row(row, len(names), name, i) for i, row in enumerate(rows)]
     for i, row in enumerate(cells):
-        if not all(value is None or isinstance(value, (str, int, float)) for value in row):
+        if not all(isinstance(value, _SCALARS) for value in row):
             raise BadRow(f"row {i} of table {name!r} holds a list or an object")
     primary = _names(info.get("primary_key", []), f"primary_key of table {name!r}")
     foreign = _foreign_keys(info.get("foreign_keys", []), name)
@@ -116,11 +117,8 @@ def _typed_table(item: object) -> Table:
                 raise BadRow(f"table {name!r}, column {column!r}: {error}") from None
     if any(value is None for column in primary for value in values[names.index(column)]):
         raise BadRow(f"a primary key of table {name!r} is null")
-    found = tuple(
-        tuple(_cell(value, kind, i, name, column) for value, kind, column in zip(row, kinds, names, strict=True))
-        for i, row in enumerate(cells)
-    )
-    return Table(name, names, found, tuple(kinds), primary, foreign)
+    texts = [_texts(*column, table=name) for column in zip(values, kinds, names, strict=True)]
+    return Table(name, names, tuple(zip(*texts, strict=True)), tuple(kinds), primary, foreign)
 
 
 def _exact_name(column: object, table: str) -> str:
@@ -132,11 +130,16 @@ def _exact_name(column: object, table: str) -> str:
     return name
 
 
-def _cell(value: Value, kind: str, row: int, table: str, column: str) -> str | None:
+def _texts(values: Sequence[Value], kind: str, column: str, *, table: str) -> list[str | None]:
     try:
-        return value_text(value, kind)
-    except ValueError as error:
-        raise BadRow(f"row {row} of table {table!r}, column {column!r}: {error}") from None
+        return column_texts(values, kind)
+    except ValueError:
+        for i, value in enumerate(values):
+            try:
+                value_text(value, kind)
+            except ValueError as error:
+                raise BadRow(f"row {i} of table {table!r}, column {column!r}: {error}") from None
+        raise
 
 
 def _names(value: object, what: str) -> tuple[str, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 
 from envs.dbbench.tables import known_type
 
-__all__ = ["KEY_CHARACTERS", "Value", "key_type", "narrow_type", "normal_type", "value_text"]
+__all__ = ["KEY_CHARACTERS", "Value", "column_texts", "key_type", "narrow_type", "normal_type", "value_text"]
 
 type Value = str | int | float | bool | None
 """A cell as JSON or SQLite has it."""
@@ -84,13 +84,12 @@ def _first_that_takes(values: Sequence[Value], kinds: Sequence[str]) -> str:
     return kinds[-1]
 
 
-def _takes(values: Iterable[Value], kind: str) -> bool:
+def _takes(values: Sequence[Value], kind: str) -> bool:
     textual = kind in _TEXT_BYTES or kind.startswith(("VARCHAR", "CHAR"))
+    if not textual and any(isinstance(value, str) and value != value.strip() for value in values):
+        return False
     try:
-        for value in values:
-            if not textual and isinstance(value, str) and value != value.strip():
-                return False
-            value_text(value, kind)
+        column_texts(values, kind)
     except ValueError:
         return False
     return True
@@ -107,6 +106,20 @@ def key_type(kind: str, values: Sequence[Value], columns: int) -> str:
     if kind.startswith("VARCHAR") and int(kind[8:-1]) <= most:
         return kind
     return f"VARCHAR({max(longest, min(255, most))})"
+
+
+def column_texts(values: Sequence[Value], kind: str) -> list[str | None]:
+    """``value_text`` of a column's values. Raises ValueError for the first that is none of the type."""
+    there = [value for value in values if value is not None]
+    if kind in _TEXT_BYTES and all(type(value) is str for value in there):
+        # Four bytes a character at most: a column of short texts needs no closer look.
+        if 4 * max((len(str(value)) for value in there), default=0) <= _TEXT_BYTES[kind]:
+            return [None if value is None else str(value) for value in values]
+    elif kind in _INTEGER_BITS and all(type(value) is int for value in there):
+        half = 2 ** (_INTEGER_BITS[kind] - 1)
+        if all(-half <= int(value) < half for value in there):
+            return [None if value is None else str(value) for value in values]
+    return [value_text(value, kind) for value in values]
 
 
 def value_text(value: Value, kind: str) -> str | None:

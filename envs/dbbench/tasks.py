@@ -16,6 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from envs.dbbench.scoring import MUTATION_TYPES, gold_hash
 from envs.dbbench.tables import Table
 from envs.dbbench.task_tables import BadRow, read_tables
@@ -23,7 +25,17 @@ from envs.errors import TaskDataError, UnknownTask
 from envs.registry import DBBENCH
 from envs.types import Split, SplitRole, Task
 
-__all__ = ["DbTask", "TaskFile", "find_task_files", "parse_task"]
+__all__ = [
+    "FETCH_MANIFEST",
+    "DbTask",
+    "TaskFile",
+    "default_data_dir",
+    "fetched_data_dir",
+    "find_task_files",
+    "parse_task",
+]
+
+FETCH_MANIFEST = "envloop-manifest.json"
 
 _TRAIN = "train"
 _BUNDLED = Path(__file__).parent / "data" / "dev.jsonl.gz"
@@ -144,6 +156,17 @@ class TaskFile:
                 f"no task {self.name}/{index}", hint=f"{self.name} has the tasks 0 to {len(self.tasks) - 1}"
             )
         return self.tasks[index]
+
+
+def default_data_dir() -> Path:
+    """Where AgentBench's files are fetched to, unless another place is named: the user's data folder."""
+    return Path(platformdirs.user_data_dir("envloop")) / "dbbench"
+
+
+def fetched_data_dir() -> Path | None:
+    """``default_data_dir()`` where files have been fetched to it, else None."""
+    folder = default_data_dir()
+    return folder if (folder / FETCH_MANIFEST).is_file() else None
 
 
 def find_task_files(data_dir: str | Path | None) -> list[TaskFile]:
