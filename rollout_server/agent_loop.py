@@ -79,7 +79,9 @@ async def play_episode(
     Where cancelled, ``on_cancelled`` gets what was played so far, then the cancellation goes on. Other exceptions
     propagate.
 
-    The record's metadata has ``invalid_turns`` beside the plan's: indices of turns with an invalid or missing action.
+    The record's metadata has ``invalid_turns`` beside the plan's: indices of turns with an invalid or missing action;
+    and, where the environment tells them, the ``backend`` that played it and, by name, how often each of its ``limits``
+    was met.
     """
     player = _Player(client, engine, plan)
     try:
@@ -106,6 +108,7 @@ class _Player:
         self._prompt_ids: tuple[int, ...] = ()
         self._turns: list[Turn] = []
         self._invalid: list[int] = []
+        self._told: dict[str, Any] = {}
         self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._started = time.perf_counter()
 
@@ -223,6 +226,7 @@ class _Player:
                 views.append(replace(view, observation=text, valid=False))
                 continue
             self._view = view
+            self._note(view.info)
             views.append(view)
             steps.append(
                 StepRecord(
@@ -244,6 +248,14 @@ class _Player:
             _, steps, _ = await self._steps(session.closing())
             self._turns[-1] = replace(self._turns[-1], steps=(*self._turns[-1].steps, *steps))
         return status, ""
+
+    def _note(self, info: JsonObject) -> None:
+        """Keep what a step's info says about the whole episode."""
+        if "backend" in info:
+            self._told["backend"] = info["backend"]
+        for limit in info.get("limits", ()):
+            met = self._told.setdefault("limits", {})
+            met[limit] = met.get(limit, 0) + 1
 
     def _fits(self, tokens: int) -> bool:
         return tokens + self._plan.sampling.max_tokens <= self._plan.max_episode_tokens
@@ -306,7 +318,7 @@ class _Player:
             error=error,
             started_at=self._started_at,
             duration_s=time.perf_counter() - self._started,
-            metadata={**plan.metadata, "invalid_turns": list(self._invalid)},
+            metadata={**plan.metadata, "invalid_turns": list(self._invalid), **self._told},
         )
 
 

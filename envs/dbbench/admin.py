@@ -71,7 +71,7 @@ class Admin:
             good = connection is not None and number not in _CONNECTION_ERRORS
             raise BackendUnavailable(f"the database server: error {number}: {_message(error)}") from error
         finally:
-            if not good and connection is not None:
+            if connection is not None and (self._closed or not good):
                 _drop(connection)
                 connection = None
             self._slots.put(connection)

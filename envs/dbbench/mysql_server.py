@@ -78,6 +78,7 @@ class PrivateServer:
         self._max_connections = max_connections
         self._max_data_bytes = max_data_bytes
         self._templates = templates
+        self._template: Path | None = None
         self._start_timeout_s = start_timeout_s
         self._lock = threading.Lock()
         self._address: ServerAddress | None = None
@@ -128,6 +129,17 @@ class PrivateServer:
 
     def _start(self) -> ServerAddress:
         binary = find_server_binary(self._binary)
+        try:
+            return self._start_once(binary)
+        except BackendUnavailable as error:
+            # A template may have been harmed since it was kept: the next one is made anew.
+            if self._template is None or not self._template.exists():
+                raise
+            _log.warning("dbbench: the kept data folder is of no use and made anew: %s", error.message)
+            shutil.rmtree(self._template, ignore_errors=True)
+            return self._start_once(binary)
+
+    def _start_once(self, binary: Path) -> ServerAddress:
         folder = Path(tempfile.mkdtemp(prefix="envloop-mysql-", dir=self._parent_folder or _data_parent()))
         self._folder = folder
         try:
@@ -145,14 +157,14 @@ class PrivateServer:
     def _spawn(self, folder: Path, plan: ServerPlan) -> None:
         reading, writing = os.pipe()
         self._pipe = writing
-        templates = self._templates or _template_folder()
+        self._template = (self._templates or _template_folder()) / plan.template_key
         said = json.dumps(
             {
                 "folder": str(folder),
                 "store": str(plan.store),
                 "data": str(plan.data),
                 "size": self._max_data_bytes,
-                "template": str(templates / plan.template_key) if templates is not None else "",
+                "template": str(self._template),
                 "steps": plan.steps,
                 "serve": plan.serve,
             }
@@ -220,7 +232,7 @@ class PrivateServer:
             self._folder = None
 
 
-def _template_folder() -> Path | None:
+def _template_folder() -> Path:
     """Where filled data folders are kept: the cache folder that ``ENVLOOP_CACHE_DIR`` names, else the user's."""
     named = os.environ.get("ENVLOOP_CACHE_DIR")
     return (Path(named) if named else platformdirs.user_cache_path("envloop")) / "dbbench" / "servers"

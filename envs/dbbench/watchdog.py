@@ -33,6 +33,7 @@ __all__ = ["main"]
 _PR_SET_PDEATHSIG = 1
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 0x2, 0x4, 0x8, 0x4000, 0x40000
+_MNT_DETACH = 0x2
 _STALE_S = 600
 _LOG_TAIL = 1500  # characters
 
@@ -68,6 +69,8 @@ def main(argv: list[str]) -> int:
         _explain(folder, f"{plan['serve'][0]} ended with status {status}")
         return 1
     finally:
+        if sys.platform.startswith("linux"):  # a mounted folder cannot be removed; where none is, this does nothing
+            ctypes.CDLL(None).umount2(os.fsencode(plan["store"]), _MNT_DETACH)
         shutil.rmtree(folder, ignore_errors=True)
 
 

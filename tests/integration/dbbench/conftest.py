@@ -63,8 +63,8 @@ def _no_settings(monkeypatch):
 
 @pytest.fixture(scope="session")
 def family(binary):
-    """One private server for all tests of a kind."""
-    family = DbBenchFamily(DBBENCH, server_binary=binary, max_rows=5000)
+    """One private server for all tests of a kind; no database is made ahead, so that each on it is an episode's."""
+    family = DbBenchFamily(DBBENCH, server_binary=binary, max_rows=5000, spare_databases=0)
     yield family
     family.close()
 
@@ -88,7 +88,7 @@ def episode(family):
 @pytest.fixture
 def admin(family):
     """Asks the family's server as its administrator."""
-    address = family._backend._server.start()
+    address = family._backend._hosts[0].server.start()
 
     def ask(statement: str):
         connection = TidyConnection(

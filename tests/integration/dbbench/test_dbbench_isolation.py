@@ -13,7 +13,7 @@ from envs.errors import BackendUnavailable, CapacityExceeded
 
 
 def real_name(env) -> str:
-    return env._session.database.name
+    return env._session.inner.database.name
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_statement_ends_at_the_time_limit_even_after_the_session_lifted_its_ow
     for lift in ("SET SESSION max_statement_time = 0", "SET SESSION max_execution_time = 0"):
         run(env, lift)  # one of each server's
     assert run(env, "CREATE PROCEDURE spin() BEGIN WHILE 1 DO SET @a = 1; END WHILE; END").valid
-    session = env._session._connection.session_id
+    session = env._session.inner._connection.session_id
     result = run(env, statement)
     assert (result.observation.text, result.valid) == ("Error: SQL execution timed out.", False)
     assert admin(f"SELECT id FROM information_schema.processlist WHERE id = {session}") == []
@@ -148,7 +148,7 @@ def test_an_episode_that_harms_its_own_login_goes_on_and_is_scored(episode, stat
     """Else a policy could turn a lost cause into an infrastructure error, which carries no reward."""
     env = episode()
     run(env, statement)
-    env._session._forget()  # what a dropped session leads to: the next statement logs in again
+    env._session.inner._forget()  # what a dropped session leads to: the next statement logs in again
     assert run(env, "SELECT 1").observation.text == "[(1,)]"
     assert commit(env, "x").reward == 0.0
 
@@ -174,7 +174,7 @@ def test_teardown_leaves_no_database_no_user_and_no_session(episode, family, adm
 
 
 def test_live_databases_are_bounded(family):
-    databases = family._backend._open()
+    databases = family._backend._hosts[0].databases
     before, databases._max_live = databases._max_live, 1
     try:
         one = databases.create()

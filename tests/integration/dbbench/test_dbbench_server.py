@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -101,39 +102,186 @@ def test_a_killed_watchdog_takes_the_server_with_it(binary):
     assert server._process is not None
     os.kill(server._process.pid, signal.SIGKILL)
     assert eventually(lambda: not server_processes(folder))
-    assert "died" in server.problem()
-    server.close()
+    assert not server.running
+    server.start()  # another takes its place
+    assert server.running
     assert not folder.exists()
+    assert server.folder != folder
+    server.close()
+    assert not server.running
 
 
-def test_a_server_that_dies_is_an_infrastructure_error_and_no_observation(binary):
+def kill_server(family) -> None:
+    """SIGKILL to the family's private server, not to its watchdog; waits until it is gone."""
+    folder = family._backend._hosts[0].server.folder
+    assert folder is not None
+    for process in server_processes(folder):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "watchdog" not in " ".join(process.cmdline()):
+                process.kill()
+    assert eventually(lambda: not server_processes(folder))
+
+
+def test_episodes_go_on_where_their_server_is_killed(binary):
+    """Each is played again on the server that takes the dead one's place: its statements, its variables, its score."""
     family = DbBenchFamily(DBBENCH, server_binary=binary)
     try:
-        family.start()
+        changed, fresh, late = (family.make() for _ in range(3))
+        for env in (changed, fresh, late):
+            env.reset(family.task("generated/0"))
+        assert run(changed, changed.expert_action().arguments["query"]).valid
+        assert run(changed, "SET @kept = 7").valid
+        kill_server(family)
+        assert run(changed, "SELECT @kept").observation.text == "[(7,)]"
+        assert commit(changed, "x").reward == 1.0
+        assert commit(late, "x").reward == 0.0
+        assert run(fresh, fresh.expert_action().arguments["query"]).valid
+        kill_server(family)
+        assert commit(fresh, "x").reward == 1.0
         assert family.ready().ready
-        env, late = family.make(), family.make()
-        env.reset(family.task("generated/0"))
-        late.reset(family.task("generated/0"))
-        assert run(env, "SELECT 1").valid
-        folder = family._backend._server.folder
-        for process in server_processes(folder):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if "watchdog" not in " ".join(process.cmdline()):
-                    process.kill()
-        assert eventually(lambda: not server_processes(folder))
-        with pytest.raises(InfrastructureError):
-            run(env, "SELECT 1")
-        with pytest.raises(InfrastructureError):
-            commit(late, "x")
-        env.close()
-        late.close()
-        ready = family.ready()
-        assert not ready.ready
-        assert "died" in ready.detail
-        with pytest.raises(InfrastructureError):
-            family.make().reset(family.task("generated/0"))
+        assert family.live_databases == 0
     finally:
         family.close()
+
+
+def test_an_episode_that_cannot_be_brought_back_is_an_infrastructure_error(binary):
+    family = DbBenchFamily(DBBENCH, server_binary=binary)
+    try:
+        told, doomed = family.make(), family.make()
+        for env in (told, doomed):
+            env.reset(family.task("generated/0"))
+        run(told, "SELECT SYSDATE(6), UUID()")  # no function of the database
+        kill_server(family)
+        with pytest.raises(InfrastructureError, match="statement 1, run again, gives another result"):
+            run(told, "SELECT 1")
+        told.close()
+        run(doomed, "SELECT 1")
+        for _ in range(1):
+            kill_server(family)
+            run(doomed, "SELECT 1")
+        kill_server(family)
+        with pytest.raises(InfrastructureError):  # whoever brings servers down does so twice at most
+            run(doomed, "SELECT 1")
+        doomed.close()
+        after = family.make()
+        after.reset(family.task("generated/0"))
+        assert run(after, "SELECT 1").valid
+        after.close()
+        assert family.live_databases == 0
+    finally:
+        family.close()
+
+
+def test_a_service_takes_a_server_out_and_puts_it_back(binary):
+    """Two servers by URL: one is killed, its episode goes on at the other; it is started again and used again."""
+    servers = [PrivateServer(binary), PrivateServer(binary)]
+    family = None
+    try:
+        urls = []
+        for server in servers:
+            address = server.start()
+            urls.append(f"mysql://root:{address.password}@localhost?unix_socket={address.unix_socket}")
+        family = DbBenchFamily(DBBENCH, url=" ".join(urls), spare_databases=0)
+        envs = [family.make() for _ in range(4)]
+        for env in envs:
+            env.reset(family.task("generated/0"))
+            assert run(env, "SET @kept = 7").valid
+        hosts = family._backend._hosts
+        assert [host.live for host in hosts] == [2, 2]
+        servers[0].close()
+        assert [run(env, "SELECT @kept").observation.text for env in envs] == ["[(7,)]"] * 4
+        assert hosts[1].live == 4
+        assert eventually(lambda: hosts[0].failure is not None)
+        assert family.ready().ready
+        for env in envs:
+            assert commit(env, "x").reward == 0.0
+        servers[1].close()
+        late = family.make()
+        with pytest.raises(InfrastructureError):
+            late.reset(family.task("generated/0"))
+        assert not family.ready().ready
+    finally:
+        if family is not None:
+            family.close()
+        for server in servers:
+            server.close()
+
+
+def test_a_server_that_comes_back_is_used_again(shared_server, monkeypatch):
+    _, url = shared_server
+    family = DbBenchFamily(DBBENCH, url=url, spare_databases=0)
+    try:
+        env = family.make()
+        env.reset(family.task("generated/0"))
+        host = family._backend._hosts[0]
+        with monkeypatch.context() as patch:  # the network, as seen from here, is away
+            patch.setattr(host.databases, "ping", lambda: (_ for _ in ()).throw(BackendUnavailable("no way there")))
+            assert eventually(lambda: host.failure is not None)
+            assert "no way there" in family.ready().detail
+        assert eventually(lambda: host.failure is None)
+        assert family.ready().ready
+        assert run(env, "SELECT 1").valid
+        env.close()
+    finally:
+        family.close()
+
+
+def server_answers(server: PrivateServer) -> bool:
+    with contextlib.suppress(pymysql.err.MySQLError):
+        address = server.start()
+        pymysql.connect(user=address.user, password=address.password, **address.connect_arguments()).close()
+        return True
+    return False
+
+
+def test_the_private_servers_data_folder_is_capped_and_copied(binary, tmp_path):
+    first = PrivateServer(binary, templates=tmp_path, max_data_bytes=300 * 2**20)
+    first.start()
+    storage = json.loads((first.folder / "storage").read_text())
+    first.close()
+    assert len(list(tmp_path.iterdir())) == 1
+    assert storage["copied"] is False
+    second = PrivateServer(binary, templates=tmp_path, max_data_bytes=300 * 2**20)
+    address = second.start()
+    try:
+        storage = json.loads((second.folder / "storage").read_text())
+        assert storage["copied"] is True
+        if storage["uncapped"]:
+            pytest.skip(f"this machine lets nobody mount: {storage['uncapped']}")
+        mounts = Path(f"/proc/{second._process.pid}/mounts").read_text()
+        assert f"{second.folder}/store tmpfs" in mounts
+        assert "size=307200k" in mounts
+        assert str(second.folder) not in Path("/proc/self/mounts").read_text()
+        connection = pymysql.connect(
+            user=address.user, password=address.password, autocommit=True, **address.connect_arguments()
+        )
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            cursor.execute("CREATE DATABASE fill")
+            cursor.execute("CREATE TABLE fill.t (a LONGTEXT)")
+
+            def fill() -> None:
+                for _ in range(60):
+                    cursor.execute("INSERT INTO fill.t VALUES (REPEAT('x', 8000000))")
+
+            with pytest.raises(pymysql.err.MySQLError):  # the table is full: not the machine's memory
+                fill()
+        # MariaDB ends where it cannot write any more; another takes its place then.
+        assert eventually(lambda: server_answers(second))
+    finally:
+        second.close()
+
+
+def test_a_broken_template_is_made_anew(any_binary, tmp_path):
+    server = PrivateServer(any_binary, templates=tmp_path / "none" / "yet")
+    server.start()
+    server.close()
+    (template,) = (tmp_path / "none" / "yet").iterdir()
+    for left in template.rglob("*"):
+        if left.is_file():
+            left.unlink()
+    again = PrivateServer(any_binary, templates=tmp_path / "none" / "yet")
+    again.start()
+    again.close()
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path):
@@ -175,26 +323,32 @@ def test_services_share_a_server_and_a_crash_is_swept(shared_server, monkeypatch
         lost.reset(crashed.task("generated/0"))
         run(lost, "CREATE TABLE held (a INT)")
         run(lost, "LOCK TABLES held WRITE")
-        left = {lost._session.database.name}
-        # A crash: no beat of the heart, nothing closed, and two minutes go by.
-        crashed._backend._databases._stop.set()
+        left = {lost._session.inner.database.name}
+        # A crash: no beat of the heart, nothing closed or dropped, and two minutes go by.
+        databases = crashed._backend._hosts[0].databases
+        assert eventually(lambda: len(databases._spare) == databases._spare_wanted)
+        left |= {spare.name for spare in databases._spare}
+        crashed._backend._stop.set()
+        databases._stop.set()
         with connection.cursor() as cursor:
             cursor.execute(
                 "UPDATE envloop_registry.services SET heartbeat = heartbeat - INTERVAL 200 SECOND WHERE id = %s",
-                (crashed._backend._databases._leases.service,),
+                (databases._leases.service,),
             )
         third = DbBenchFamily(DBBENCH, url=url)
         third.start()
         assert left.isdisjoint(names() | users())
-        assert {kept._session.database.name, "envloop_0123456789abcdef"} < names()
+        assert {kept._session.inner.database.name, "envloop_0123456789abcdef"} < names()
         assert run(kept, "SELECT 1").observation.text == "[(1,)]"
         with pytest.raises(InfrastructureError):
             run(lost, "SELECT 1")
-        with pytest.raises(InfrastructureError):
-            run(lost, "SELECT 1")
-        lost._session.close()
-        crashed._backend._databases.admin.close()
-        crashed._backend._databases = None
+        lost._session.inner._forget()
+        databases._short.set()
+        crashed._backend._prober.join()
+        databases._watch.close()
+        databases._urgent.close()
+        databases.admin.close()
+        crashed._backend._hosts[0].databases = None
         for family in (third, alive, crashed):
             family.close()
         kept.close()

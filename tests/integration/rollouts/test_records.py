@@ -9,6 +9,8 @@ import pytest
 from rollout_doubles import WatchedEngine
 
 from envs.client import EnvClient
+from envs.config import EnvServerSettings
+from envs.server.app import create_app
 from envs.types import EpisodeStatus
 from rollout_server.engines.scripted import ScriptedEngine
 from rollout_server.episode_store import EpisodeStore
@@ -58,3 +60,16 @@ async def test_a_change_that_was_judged_without_an_answer_replays(everything: En
     assert store.get(episode.id) == episode
     report = await verify(episode, everything)
     assert report.ok, report
+
+
+async def test_a_database_episodes_record_names_its_backend_and_the_limits_it_met(store: EpisodeStore) -> None:
+    app = create_app(EnvServerSettings(envs=("dbbench",), dbbench={"max_statements": 1}))
+    async with EnvClient.in_process(app) as client:
+        service = LocalRollouts(client, ScriptedEngine("random"), store=store)
+        request = RolloutRequest((TaskRef("dbbench", task_id="dev/0"),), max_episode_tokens=ROOM)
+        (group,) = await service.rollouts(request)
+    (episode,) = group.episodes
+    assert episode.metadata["backend"] in ("mysql", "mariadb")
+    assert len(episode.steps) > 2
+    assert episode.metadata["limits"] == {"statements": len(episode.steps) - 2}  # the first one ran, the last commits
+    assert store.get(episode.id) == episode

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import pytest
+
+from envs.dbbench.gate import Gate
+
+LOCK = "1305 (42000): FUNCTION dbbench.GET_LOCK does not exist"
+
+
+def refusal(statement: str, *before: str) -> str:
+    gate = Gate()
+    for earlier in before:
+        assert not gate.check(earlier).refusal
+    return gate.check(statement).refusal
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT GET_LOCK('a', 1)",
+        "select get_lock ('a', 1)",
+        "SELECT `Get_Lock`('a', 1)",
+        "SELECT GET_LOCK/* a comment */('a', 1)",
+        "SELECT /*!50000 GET_LOCK*/('a', 1)",
+        "SELECT /*M! GET_LOCK*/('a', 1)",
+        "/*!99999 ' */ SELECT GET_LOCK('a', 1) /* ' */",
+        "SELECT 1 -- don't\n, GET_LOCK('a', 1)",
+        "SELECT 1 # don't\n, GET_LOCK('a', 1)",
+        "SELECT 1 /* don't */, GET_LOCK('a', 1)",
+        "SELECT 'it''s', GET_LOCK('a', 1)",
+        r"SELECT 'it\'s', GET_LOCK('a', 1)",
+        'SELECT "it\'s", GET_LOCK("a", 1)',
+        "SELECT `it's`, GET_LOCK('a', 1)",
+        "SELECT $$'$$, GET_LOCK('a', 1)",
+        "SELECT '\0', GET_LOCK('a', 1)",
+        "SELECT 'open, GET_LOCK(1)",
+        "SELECT GÉT_LOCK('a', 1)",
+        "SELECT GET_LOC\u212a('a', 1)",
+        "CREATE PROCEDURE p() SELECT GET_LOCK('a', 1)",
+    ],
+)
+def test_a_lock_by_any_spelling_is_no_function(statement):
+    assert refusal(statement) == LOCK
+
+
+@pytest.mark.parametrize("name", ["RELEASE_LOCK", "RELEASE_ALL_LOCKS", "IS_FREE_LOCK", "IS_USED_LOCK"])
+def test_the_other_lock_functions(name):
+    assert refusal(f"SELECT {name}('a')") == f"1305 (42000): FUNCTION dbbench.{name} does not exist"
+
+
+@pytest.mark.parametrize("spelling", ["RELEA\u017fE_LOCK", "RELEA\u00dfE_LOCK"])
+def test_letters_that_a_collation_may_hold_equal(spelling):
+    assert refusal(f"SELECT {spelling}('a')")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM locks WHERE note = 'call GET_LOCK(1) first'",
+        "INSERT INTO notes VALUES ('prepare dinner from scratch'), ('xa commit'), (\"execute immediate\")",
+        "SELECT prepare FROM steps",
+        "SELECT 1 -- GET_LOCK('a', 1)",
+        "SELECT `xa` FROM t",
+        "SELECT xa, ended FROM t",
+        "EXECUTE made",
+        "DEALLOCATE PREPARE made",
+        "SELECT names, charset FROM sets",
+        "INSERT INTO t VALUES ('ünïcödé')",
+        "",
+    ],
+)
+def test_data_is_no_code(statement):
+    assert not refusal(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["XA START 'x'", "xa prepare 'x'", "XA RECOVER", "BEGIN NOT ATOMIC XA COMMIT 'x'; END", "/* a */ XA END 'x'"],
+)
+def test_xa_is_refused(statement):
+    assert refusal(statement).startswith("1399 (XAE07)")
+
+
+@pytest.mark.parametrize(
+    "lift",
+    [
+        "SET sql_mode = 'NO_BACKSLASH_ESCAPES'",
+        "SET @@session.sql_mode = 'ANSI_QUOTES'",
+        "SET NAMES gbk",
+        "SET CHARACTER SET big5",
+        "SET character_set_client = sjis",
+        "CREATE PROCEDURE p() SET sql_mode = ''",
+    ],
+)
+def test_where_the_rules_may_have_changed_every_word_counts(lift):
+    hidden = r"SELECT '\' , GET_LOCK('a', 1) #'"
+    assert not refusal(hidden)  # by MySQL's own rules a string
+    assert refusal(hidden, lift) == LOCK
+    assert refusal("SELECT 'GET_LOCK'", lift) == LOCK
+
+
+@pytest.mark.parametrize(
+    ("statement", "text"),
+    [
+        ("PREPARE made FROM 'SELECT 1'", "'SELECT 1'"),
+        ("prepare made from @query ;", "@query"),
+        ("PREPARE `a b` FROM @q", "@q"),
+        ("EXECUTE IMMEDIATE 'SELECT 1'", "'SELECT 1'"),
+        ("EXECUTE IMMEDIATE CONCAT('SELECT ', 1) USING @a", "CONCAT('SELECT ', 1)"),
+    ],
+)
+def test_dynamic_text_is_named_so_that_it_can_be_read(statement, text):
+    passage = Gate().check(statement)
+    assert (passage.refusal, passage.dynamic) == ("", text)
+    rebuilt = f"{passage.before}{passage.dynamic}{passage.after}"
+    assert statement.startswith(rebuilt)
+    assert not statement[len(rebuilt) :].strip("; ")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE PROCEDURE p() BEGIN PREPARE made FROM @q; EXECUTE made; END",
+        "BEGIN NOT ATOMIC EXECUTE IMMEDIATE @q; END",
+        "IF 1 THEN PREPARE made FROM @q; END IF",
+        "/*! PREPARE made FROM @q */",
+    ],
+)
+def test_dynamic_text_that_cannot_be_read_is_refused(statement):
+    assert refusal(statement).startswith("1336 (0A000)")
+
+
+def test_dynamic_text_may_hold_no_dynamic_text():
+    assert Gate().check("EXECUTE IMMEDIATE @q", nested=True).refusal.startswith("1336")
+    assert Gate().check("SELECT GET_LOCK('a', 1)", nested=True).refusal == LOCK
+
+
+@pytest.mark.parametrize("piece", ["'a',", "/* ", "'\\", "`", "-- '\n", "x" * 50 + " ", ") using ", "é"])
+def test_long_statements_are_read_in_one_go(piece):
+    """No pattern goes back over what it has read: a megabyte of anything ends."""
+    Gate().check("EXECUTE IMMEDIATE CONCAT(" + piece * (2**20 // len(piece)))
