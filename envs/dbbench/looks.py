@@ -18,7 +18,8 @@ _TABLES = (
     "SHOW TABLES",
     "SHOW TABLES",
     "SHOW TABLES",
-    "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()",
+    # In order: a server lists them as it likes, and an episode must be the same when it is played again.
+    "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY table_name",
 )
 _COLUMNS = ("DESCRIBE {}", "DESCRIBE {}", "SHOW COLUMNS FROM {}", "DESC {}")
 

@@ -74,7 +74,7 @@ def _missing(tree: exp.Expr, tables: Sequence[Table]) -> Iterator[exp.Expr]:
     yield from _edits(tree, exp.Having, partial(_conditions, key="this"))
     yield from _edits(tree, exp.Join, partial(_conditions, key="on"))
     yield from _edits(tree, exp.Distinct, _all)
-    yield from _edits(tree, exp.Limit, lambda node: [_drop])
+    yield from _edits(tree, exp.Limit, lambda node: [_unlimited])
     yield from _edits(tree, exp.Offset, lambda node: [_drop])
     if isinstance(tree, exp.Insert):
         yield from _shorter_inserts(tree)
@@ -109,6 +109,12 @@ def _all(node: exp.Expr) -> Iterator[_Edit]:
 
 
 def _drop(node: exp.Expr) -> None:
+    node.pop()
+
+
+def _unlimited(node: exp.Expr) -> None:
+    if node.parent is not None:
+        node.parent.set("offset", None)  # MySQL has none without a LIMIT
     node.pop()
 
 
@@ -256,8 +262,7 @@ def _spellings(name: str) -> Iterator[str]:
 
 
 def _mistyped(text: str) -> Iterator[str]:
-    for right, wrong in (("SELECT ", "SELCT "), ("UPDATE ", "UPDAT "), ("INSERT INTO ", "INSERT INT "),
-                         ("DELETE FROM ", "DELETE FORM ")):  # fmt: skip
+    for right, wrong in (("SELECT ", "SELCT "), ("UPDATE ", "UPDAT "), ("INSERT ", "INSRT "), ("DELETE ", "DELTE ")):
         if text.startswith(right):
             yield wrong + text.removeprefix(right)
     if text.endswith((")", "'")):

@@ -88,9 +88,10 @@ def plan_of(query: str) -> Plan:
 
 
 def _kind(tree: exp.Select, tables: Sequence[str]) -> str:
-    bare = len(tables) == 1 and not any(tree.args.get(key) for key in ("where", "group", "having", "joins", "order"))
+    clauses = [key for key in ("where", "group", "having", "joins", "order") if tree.args.get(key)]
+    bare = len(tables) == 1 and not clauses
     first = tree.expressions[0] if len(tree.expressions) == 1 else None
-    if isinstance(first, exp.Star) and len(tables) == 1 and not tree.args.get("joins"):
+    if isinstance(first, exp.Star) and (bare or clauses == ["where"]):
         return "rows" if bare else "filtered_rows"
     if bare and isinstance(first, exp.Count) and isinstance(first.this, exp.Star):
         return "count"

@@ -279,7 +279,7 @@ def _commit(steps: Sequence[Seen], action: Action) -> _Remark:
         return _Remark("commit_change")
     answers = action.arguments.get("answers", ())
     texts = [answers] if isinstance(answers, str) else [str(answer) for answer in answers]
-    if texts and steps and steps[-1].valid and done[-1].kind in ("query", "count", "values"):
+    if texts and done and steps[-1].valid and done[-1].kind in ("query", "count", "values"):
         rows, _ = read_rows(steps[-1].text) or ([], True)
         shown = {answer_text(value) for row in rows for value in row} or {"none"}
         if set(texts) <= shown or len(shown) == len(texts) == 1:  # 12 may be committed as 12.0
