@@ -39,12 +39,12 @@ def normal_type(declared: str, values: Sequence[Value] = ()) -> str:
     """
     name = " ".join(declared.upper().split())
     compact = name.replace(" ", "")
-    if known_type(compact):
-        return compact
     sized = _SIZED.fullmatch(name)
     base, size, scale = (
-        (sized[1], int(sized[2]), int(sized[3] or 0)) if sized else (name.removesuffix(" UNSIGNED"), 0, 0)
+        (sized[1].strip(), int(sized[2]), int(sized[3] or 0)) if sized else (name.removesuffix(" UNSIGNED"), 0, 0)
     )
+    if known_type(compact) and base != "DECIMAL":
+        return compact
     if base in _SIZED_TEXTS and 0 < size < 10_000:
         return f"VARCHAR({size})"
     if base in ("DECIMAL", "NUMERIC", "DEC") and 0 < size <= 65 and scale <= min(size, 30):
