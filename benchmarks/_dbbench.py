@@ -165,12 +165,13 @@ def served(folder: str, *, binary: str | None = None, **variables: str) -> Itera
 
 def databases_of(pid: int) -> list[psutil.Process]:
     """The database servers of a process: what its watchdogs run, and not an installer that is still at work."""
-    found = []
+    found = {}
     for child in psutil.Process(pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            if child.name() in ("mariadbd", "mysqld") and _option(child, "--socket") is not None:
-                found.append(child)
-    return found
+            if _option(child, "--socket") is not None:  # its name may be that of a loader
+                found[child.pid] = child
+    scripts_around = {child.ppid() for child in found.values()}
+    return [child for number, child in found.items() if number not in scripts_around]
 
 
 def folder_of(database: psutil.Process) -> Path:

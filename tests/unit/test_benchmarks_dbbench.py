@@ -68,23 +68,22 @@ def test_an_ending_after_a_kill_is_lost_only_with_a_score(load):
 
 
 def test_what_is_left_misses_its_bar(load):
-    figures = load("dbbench_endurance").figures
+    benchmark = load("dbbench_endurance")
     held = {"memory": 100 * 2**20, "descriptors": 20, "threads": 40}
-    left = dict.fromkeys(("databases", "users", "connections", "registered_episodes"), 0)
     played = {"played": 285, "vanished": 15, "rate": 100, "p95": 300}
 
     def missed(**changes: int) -> set[str]:
         after = {key: held[key] + changes.get(key, 0) for key in held}
-        on_server = {key: changes.get(key, 0) for key in left} | {
-            "registered_services": changes.get("registered_services", 1)
-        }
+        on_server = {what: number + changes.get(what, 0) for what, number in benchmark.READY.items()}
         found = {"before": held, "after": after, "left": on_server, "played": played}
-        shown = figures(found, {"databases": changes.get("databases_in_the_end", 0)}, 0, changes.get("files", 0))
+        shown = benchmark.figures(
+            found, {"databases": changes.get("databases_in_the_end", 0)}, 0, changes.get("files", 0)
+        )
         return {figure.name.removeprefix("dbbench.endurance.") for figure in shown if figure.holds is False}
 
     assert missed() == set()
     assert missed(memory=4 * 2**20) == set()
     assert missed(memory=6 * 2**20) == {"memory_growth"}
     assert missed(users=1, threads=1) == {"users_left", "threads_grown"}
-    assert missed(registered_services=2) == {"registered_services_left"}
+    assert missed(registered_services=1) == {"registered_services_left"}
     assert missed(databases_in_the_end=1, files=1) == {"databases_left_after_end", "temporary_files_left"}
