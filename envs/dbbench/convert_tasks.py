@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import islice
 from typing import Any
 
@@ -59,7 +59,8 @@ class ConvertReport:
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON has it."""
-        return {key: dict(value) if isinstance(value, Counter) else value for key, value in asdict(self).items()}
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}
 
 
 class _LeftOut(Exception):
