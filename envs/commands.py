@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from envs.alfworld.diff_command import diff_engines_command
-from envs.alfworld.generate_command import generate_command
 from envs.dbbench.convert_command import convert_command
 from envs.errors import ConfigError
+from envs.generate import generate_app
 from envs.types import Readiness, Split
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ def _index(
         typer.echo(line)
 
 
-app.command("generate")(generate_command)
+app.add_typer(generate_app, name="generate")
 app.command("diff-engines")(diff_engines_command)
 app.command("convert")(convert_command)
 

@@ -77,6 +77,7 @@ DBBENCH = EnvSpec(
         "aggregation-AVG",
         "INSERT",
         "UPDATE",
+        "DELETE",
     ),
     max_steps=60,
     blocking=True,

@@ -2,8 +2,8 @@
 
     python scripts/extract_vocabulary.py [--dest envs/dbbench/data]
 
-Several locales, so that names are not all English; only letters that Unicode takes apart into ASCII and accents, so that
-every server folds them alike. Sorted and without doubles; the same version of Faker always gives the same bytes. Also
+Several locales, so that names are not all English; only letters that Unicode takes apart into ASCII and accents, which
+every server folds alike. Sorted and without doubles; the same version of Faker always gives the same bytes. Also
 writes vocabulary.NOTICE (Faker's MIT licence).
 """
 

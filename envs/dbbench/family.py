@@ -14,7 +14,7 @@ from envs.dbbench.generator import GENERATED_SPLITS, MAX_INDEX, generate, index_
 from envs.dbbench.server_backend import ServerBackend
 from envs.dbbench.tasks import DbTask, TaskFile, find_task_files
 from envs.errors import ConfigError, UnknownSplit, UnknownTask, UnknownTaskType
-from envs.types import EnvSpec, Readiness, Split, SplitRole, Task, TaskPage
+from envs.types import EnvSpec, Readiness, Split, Task, TaskPage
 
 __all__ = ["DbBenchFamily"]
 
@@ -89,12 +89,10 @@ class DbBenchFamily:
     # Tasks.
 
     def splits(self) -> Sequence[Split]:
-        """The files' splits, and two endless generated ones: ``generated`` (train) and ``generated_eval``."""
-        train, evaluation = GENERATED_SPLITS
+        """The files' splits, and the endless generated ones, of which ``generated_eval`` is for evaluation."""
         return (
             *(file.split for file in self._files.values()),
-            Split(self.spec.name, train, SplitRole.TRAIN, None, "generated tasks, endless"),
-            Split(self.spec.name, evaluation, SplitRole.EVALUATION, None, "generated tasks of other seeds, endless"),
+            *(Split(self.spec.name, it.name, it.role, None, it.description) for it in GENERATED_SPLITS.values()),
         )
 
     def tasks(self, split: str, *, type: str | None = None, offset: int = 0, limit: int = 100) -> TaskPage:
