@@ -1,0 +1,61 @@
+"""Episodes of DB Bench's explorer, and of the expert that repairs, as rows to learn from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rollout_server.episode_store import EpisodeStore
+from rollout_server.tokenizer import HFTokenizer
+from trainer.config import parse_config
+from trainer.datasets import IGNORED, select_episodes, sft_rows
+from trainer.loops import LoopThread
+from trainer.services import open_rollouts, store_url
+from trainer.sft import collect_expert_episodes
+from trainer.splits import SplitGuard
+
+
+@pytest.mark.parametrize(
+    ("expert", "protocol"),
+    [("explorer", "agentbench_fc"), ("explorer", "agentbench_classic"), ("repair", "agentbench_fc")],
+)
+def test_thoughts_and_statements_are_learnt_token_for_token(
+    tiny_model: Path, loop: LoopThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expert: str, protocol: str
+) -> None:
+    for name in ("DBBENCH_URL", "DBBENCH_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    config = parse_config(
+        {
+            "recipe": "sft",
+            "model": {"name": str(tiny_model)},
+            "data": {"sources": [{"env": "dbbench", "split": "generated"}]},
+            "rollout": {"engine": "transformers", "protocol": protocol},
+            "sft": {"expert": expert, "thoughts": True, "collect": 4, "max_length": 100_000},
+            "run": {"output_dir": str(tmp_path / "run"), "name": "explored"},
+        }
+    )
+    service = loop.run(
+        open_rollouts(config, engine=config.sft.expert, script_options={"thoughts": config.sft.thoughts})
+    )
+    try:
+        readiness = loop.run(service.env.env("dbbench")).readiness
+        if not readiness.ready:
+            pytest.skip(f"{readiness.detail}: {readiness.hint}")
+        assert loop.run(collect_expert_episodes(config, service, count=4)) == 4
+    finally:
+        loop.run(service.close())
+    with EpisodeStore(store_url(config)) as store:
+        episodes = list(select_episodes(store, config.sft, config.data.sources))
+    tokenizer = HFTokenizer(tiny_model)
+    rows = sft_rows(episodes, tokenizer, max_length=100_000, guard=SplitGuard())
+    assert len(rows.tasks) == len(episodes) == 4
+    marker = "Action: " if protocol == "agentbench_classic" else "<tool_call>"
+    for episode, labels in zip(episodes, rows.labels, strict=True):
+        learnt = tokenizer.decode([label for label in labels if label != IGNORED])
+        assert learnt == "".join(f"{turn.text}<|im_end|>" for turn in episode.turns)
+        for turn in episode.turns:
+            thought, found, _ = turn.text.partition(f"\n{marker}")
+            assert thought
+            assert found
+        assert any(not step.valid for step in episode.steps) == (expert == "repair")
