@@ -263,9 +263,11 @@ def _parse(row: object, split: str, index: int) -> DbTask:
 
 
 def _trusted_query(row: Mapping[str, Any], *, typed: bool) -> str:
-    """The row's own query, where it counts as gold: AgentBench's find the label in about every third task only."""
+    """The row's own query, where it counts as gold: AgentBench's find the label in about every third task only. For a
+    change whose ``answer_md5`` is an empty text AgentBench runs it itself, to find the hash.
+    """
     sql = row.get("sql")
-    if not isinstance(sql, dict) or not (typed or sql.get("trusted") is True):
+    if not isinstance(sql, dict) or not (typed or sql.get("trusted") is True or row.get("answer_md5") == ""):
         return ""
     query = sql.get("query")
     if not isinstance(query, str) or not query.strip():
@@ -275,7 +277,7 @@ def _trusted_query(row: Mapping[str, Any], *, typed: bool) -> str:
 
 def _digest(row: Mapping[str, Any], *, needed: bool) -> str:
     stored = row.get("answer_md5")
-    if stored is None and not needed:
+    if stored in (None, "") and not needed:
         return ""
     if not isinstance(stored, str) or not stored:
         raise BadRow("answer_md5, the hash of the changed table, is missing")
