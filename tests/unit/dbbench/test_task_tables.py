@@ -184,3 +184,17 @@ def test_a_key_to_the_own_table_names_rows_before_it():
     assert parse(tree([[1, None], [2, 1], [3, 3]])).tables[0].rows[1] == ("2", "1")
     with pytest.raises(TaskDataError, match="row 0 of table 't' names a row"):
         parse(tree([[2, 1], [1, None]]))
+
+
+def test_the_example_of_the_docs_is_a_task(repo_root):
+    text = (repo_root / "docs/dbbench-data.md").read_text()
+    example = text.partition("```json\n")[2].partition("```")[0]
+    task = parse(json.loads(example))
+    assert [table.name for table in task.tables] == ["parent", "child"]
+    assert task.lacks_gold
+
+
+def test_the_docs_name_every_field_of_the_typed_form(repo_root):
+    text = (repo_root / "docs/dbbench-data.md").read_text()
+    for name in ("typed", "columns[].type", "primary_key", "foreign_keys", "sql.query", "trusted", "difficulty"):
+        assert name in text
