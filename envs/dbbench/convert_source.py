@@ -23,7 +23,7 @@ _QUERY_S = 20.0
 _STEPS = 10_000  # of SQLite's machine between two looks at the clock
 _FOLDED = "folded"
 
-type Rows = list[tuple[Any, ...]]
+type _Rows = list[tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class Database:
     def _spelled(self, table: str, column: str) -> str:
         return next((name for name in self.schema[table] if name.casefold() == column.casefold()), column)
 
-    def ask(self, query: str, *, most: int | None = None) -> Rows:
+    def ask(self, query: str, *, most: int | None = None) -> _Rows:
         """The rows of a query, at most ``most``. Raises QueryRefused, also where it takes more than 20 s."""
         until = time.monotonic() + _QUERY_S
         self._connection.set_progress_handler(lambda: int(time.monotonic() > until), _STEPS)
