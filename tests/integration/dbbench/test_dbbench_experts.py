@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 
 import pytest
@@ -110,6 +111,16 @@ def test_asking_leaves_no_trace(family):
     assert commit(env).reward == 0.0, "and has changed nothing here"
     assert [env.expert_action(expert) for expert in EXPERTS] == [None] * len(EXPERTS)
     env.close()
+
+
+def test_no_statement_of_an_expert_is_logged(family, caplog):
+    with caplog.at_level(logging.DEBUG):
+        for task in family.tasks("generated", limit=6).tasks:
+            for expert in EXPERTS:
+                play(family, task, expert)
+    for task in family.tasks("generated", limit=6).tasks:
+        for secret in (*family._find(task.id).gold_sql, *family._find(task.id).gold_answers):
+            assert len(secret) < 4 or secret not in caplog.text
 
 
 def test_an_unknown_expert_is_named(episode):
