@@ -14,6 +14,7 @@ import pymysql
 import pytest
 from dbbench_helpers import commit, run
 
+from envs.dbbench.connection import TidyConnection
 from envs.dbbench.family import DbBenchFamily
 from envs.dbbench.leases import REGISTRY
 from envs.dbbench.mysql_server import PrivateServer
@@ -229,7 +230,7 @@ def test_a_server_that_comes_back_is_used_again(shared_server, monkeypatch):
 def server_answers(server: PrivateServer) -> bool:
     with contextlib.suppress(pymysql.err.MySQLError):
         address = server.start()
-        pymysql.connect(user=address.user, password=address.password, **address.connect_arguments()).close()
+        TidyConnection(user=address.user, password=address.password, **address.connect_arguments()).close()
         return True
     return False
 
