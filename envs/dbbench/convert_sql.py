@@ -100,7 +100,7 @@ class Statement:
                 subquery.set("alias", exp.TableAlias(this=exp.to_identifier(f"derived_{number}")))
         try:
             return str(tree.sql(dialect, identify=True, unsupported_level=ErrorLevel.RAISE))
-        except SqlglotError:
+        except (SqlglotError, RecursionError):
             raise NoMysqlForm("MySQL has no such construct") from None
 
     def _spell_names(self, tree: exp.Query) -> None:

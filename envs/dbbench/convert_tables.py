@@ -16,6 +16,7 @@ from envs.dbbench.task_types import Value, column_texts, key_type, narrow_type
 __all__ = ["TableWriter", "UnfitTable"]
 
 _MAX_NAME = 64
+_ROW_BYTES = 32_768  # of a row's VARCHARs: MySQL takes 65,535 of all columns but TEXT, four a character
 _INTEGERS = ("INT", "INTEGER", "BIGINT", "SMALLINT", "TINYINT", "MEDIUMINT", "BOOLEAN", "BOOL")
 
 
@@ -104,6 +105,9 @@ def _draft(source: SourceTable) -> tuple[_Draft, str]:
         column: narrow_type(declared, values[column])
         for column, declared in zip(source.columns, source.declared, strict=True)
     }
+    sizes = {column: int(kind[8:-1]) for column, kind in kinds.items() if kind.startswith("VARCHAR")}
+    if 4 * sum(sizes.values()) > _ROW_BYTES:
+        kinds |= dict.fromkeys(sizes, "TEXT")
     draft = _Draft(source, kinds, values, source.primary_key)
     reason = _primary_obstacle(draft)
     if reason:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -338,3 +340,13 @@ def test_the_commands_check_a_file_on_a_server(any_binary, tmp_path, monkeypatch
 def test_the_check_command_says_what_is_wrong(capsys, arguments, reason):
     assert cli.main(["env", "check", *arguments]) == 2
     assert reason in capsys.readouterr().err
+
+
+def test_the_parity_benchmark_tells_that_all_gold_reproduces(any_binary, repo_root):
+    script = repo_root / "benchmarks" / "dbbench_parity.py"
+    command = [sys.executable, str(script), "--json", "--quick", "--server-binary", any_binary]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
+    figures = {figure["name"].rpartition(".")[2]: figure for figure in map(json.loads, told.splitlines())}
+    assert figures["changes"]["value"] == 40
+    assert figures["answers_fc"]["value"] == figures["answers_classic"]["value"] == 60
+    assert all(figure["holds"] is not False for figure in figures.values())

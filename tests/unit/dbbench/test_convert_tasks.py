@@ -246,6 +246,13 @@ def test_both_sides_of_a_foreign_key_get_one_type():
     assert dropped == {"a foreign key names rows that are not there": 1}
 
 
+def test_a_row_of_many_short_texts_fits_into_mysqls_row():
+    wide = {f"c{i}": "VARCHAR(255)" for i in range(80)}
+    (table,), _ = TableWriter().json([source("t", wide, [("x",) * 80], primary=("c0",))])
+    kinds = [column["type"] for column in table["table_info"]["columns"]]
+    assert kinds == ["VARCHAR(255)", *["TEXT"] * 79]
+
+
 @pytest.mark.parametrize(
     ("table", "reason"),
     [
