@@ -9,7 +9,7 @@ from functools import cmp_to_key
 from typing import Any
 
 from envs.dbbench.sqlite_collation import compare_texts, sort_key
-from envs.dbbench.sqlite_functions import MAX_TEXT
+from envs.dbbench.sqlite_function import MAX_TEXT
 from envs.dbbench.sqlite_types import EXACT
 from envs.dbbench.sqlite_values import as_decimal, as_int, as_number, as_text, decimal_text
 

@@ -16,7 +16,7 @@ __all__ = ["Catalog", "CheckDef", "ColumnDef", "KeyDef", "LinkDef", "TableDef", 
 
 @dataclass(frozen=True, slots=True)
 class ColumnDef:
-    """A column. ``inner``: SQLite's name of it. ``default``: as a text that ``store`` reads, ``now`` for the clock's."""
+    """A column. ``inner``: SQLite's name of it. ``default``: a text that ``store`` reads; ``now``: the clock's."""
 
     name: str
     inner: str

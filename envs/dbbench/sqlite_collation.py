@@ -4,6 +4,8 @@ Case and accents say nothing, trailing blanks do; signs come before digits, digi
 Greek and Cyrillic; other scripts are in the order of their code points.
 """
 
+# ruff: noqa: RUF001 - signs that look like others are what this is about
+
 from __future__ import annotations
 
 import unicodedata
@@ -16,7 +18,8 @@ __all__ = ["compare_numbers", "compare_texts", "sort_key"]
 
 # The signs of Latin texts by their weight (Unicode 9.0's DUCET); equal ones stand beside each other in a group.
 _SIGNS = (
-    "\t", "\n", "\v", "\f", "\r", "\x85", "\u2028", "\u2029", " \xa0\u202f", "‾", "_", "‗", "-", "‐‑", "‒", "–", "—", "―",
+    "\t", "\n", "\v", "\f", "\r", "\x85", "\u2028", "\u2029", " \xa0\u202f", "‾", "_", "‗", "-", "‐‑", "‒", "–",
+    "—", "―",
     ",", ";", ":", "!", "¡", "?", "¿", ".․", "·", "'", "‘", "’", "‚", "‛", "‹", "›", '"', "“", "”", "„", "‟", "«", "»",
     "(", ")", "[", "]", "{", "}", "‖", "§", "¶", "@", "*", "/", "\\", "&", "#", "%", "‰", "†", "‡", "•", "′", "`", "´",
     "^", "¯", "¨", "¸", "°", "©", "®", "+", "±", "÷", "×", "<", "=", ">", "¬", "|", "¦", "~", "−", "⁄", "¤", "¢", "$",

@@ -9,10 +9,10 @@ from typing import Any
 
 from envs.dbbench.backend import Limits, StatementFailed
 from envs.dbbench.sqlite_aggregates import AGGREGATES
-from envs.dbbench.sqlite_calls import known_functions
 from envs.dbbench.sqlite_collation import compare_numbers, compare_texts, sort_key
 from envs.dbbench.sqlite_errors import SlowStatement, failed
-from envs.dbbench.sqlite_functions import MAX_TEXT
+from envs.dbbench.sqlite_function import MAX_TEXT
+from envs.dbbench.sqlite_functions import FUNCTIONS
 from envs.dbbench.sqlite_state import State
 
 __all__ = ["open_connection"]
@@ -81,7 +81,7 @@ def _teach(connection: sqlite3.Connection, state: State) -> None:
 
         return call
 
-    for name, function in known_functions().items():
+    for name, function in FUNCTIONS.items():
         connection.create_function(f"f_{name}", -1, guarded(function.bound()), deterministic=function.pure)
     own: dict[str, tuple[int, Callable[..., Any]]] = {
         "assign_variable": (2, state.assign_variable),

@@ -128,7 +128,7 @@ def column_type(node: exp.DataType) -> SqlType:
     if plain in _INTS:
         return SqlType("int", _INTS[plain], sizes[0] if sizes else 0, unsigned=unsigned)
     if plain in ("DECIMAL", "NUMERIC"):
-        length, scale = (sizes + [10, 0])[:2] if len(sizes) != 1 else (sizes[0], 0)
+        length, scale = [*sizes, 10, 0][:2] if len(sizes) != 1 else (sizes[0], 0)
         if length > 65 or scale > 30:
             raise failed(1426, f"Too-big precision {length} specified for 'column'. Maximum is 65.")
         return SqlType("decimal", "decimal", length, scale, unsigned=unsigned)

@@ -7,13 +7,14 @@ sqlglot's own reading of them.
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from sqlglot import exp
 from sqlglot.dialects.mysql import MySQL
 from sqlglot.errors import SqlglotError
 from sqlglot.parsers.mysql import MySQLParser
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 from envs.dbbench.backend import StatementFailed
 from envs.dbbench.sqlite_errors import SlowStatement, failed, syntax_error
@@ -101,8 +102,24 @@ class _Dialect(MySQL):
 _DIALECT = _Dialect()
 
 
+_REMEMBERED = 512
+_SHORT_S = 2.0  # what a short statement may take at most, whoever reads it first
+_MAX_REMEMBERED = 2000  # characters of a statement that is remembered
+
+
 def parse(statement: str, deadline: float = float("inf")) -> Parsed:
     """Read exactly one statement. Raises StatementFailed (1064, 1065), SlowStatement after ``deadline`` (monotonic)."""
+    if len(statement) > _MAX_REMEMBERED:
+        return _parse(statement, deadline)
+    return _short(statement)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _short(statement: str) -> Parsed:
+    return _parse(statement, time.monotonic() + _SHORT_S)
+
+
+def _parse(statement: str, deadline: float) -> Parsed:
     if len(statement) > MAX_PARSED:
         raise failed(1153, "Got a packet bigger than 'max_allowed_packet' bytes")
     try:

@@ -1,6 +1,6 @@
 """Rows written one at a time, as InnoDB writes them: unique keys and foreign keys are looked at with each."""
 
-# ruff: noqa: S608 - names are SQLite's own (t1, c0)
+# ruff: noqa: S608 - names are SQLite's own (t1, c0), values are parameters or escaped literals
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class RowWriter:
                 if link.on_delete == "CASCADE" and depth < _CASCADES:
                     self.delete(child, found, depth + 1)
                 elif link.on_delete == "SET NULL":
-                    self.update(child, found, dict.fromkeys((child.column(name).inner for name in link.columns)))
+                    self.update(child, found, dict.fromkeys(child.column(name).inner for name in link.columns))
                 else:
                     raise failed(1451, f"Cannot delete or update a parent row: {_constraint(child, link)}")
         self._state.run(f"DELETE FROM {table.inner} WHERE {_same(table.row_key)}", key)
@@ -136,7 +136,7 @@ class RowWriter:
                     sets = ", ".join(f"{inner} = ?" for inner in inners)
                     self._state.run(f"UPDATE {child.inner} SET {sets} WHERE {_same(child.row_key)}", [*new, *found])
                 elif link.on_update == "SET NULL":
-                    self.update(child, found, dict.fromkeys((child.column(name).inner for name in link.columns)))
+                    self.update(child, found, dict.fromkeys(child.column(name).inner for name in link.columns))
                 else:
                     raise failed(1451, f"Cannot delete or update a parent row: {_constraint(child, link)}")
 

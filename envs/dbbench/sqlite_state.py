@@ -1,4 +1,4 @@
-"""What an episode on SQLite remembers between its statements, and what a statement may ask of it while it is compiled."""
+"""What an episode on SQLite remembers between its statements."""
 
 from __future__ import annotations
 

@@ -30,7 +30,6 @@ __all__ = ["store", "zero"]
 
 _WORDS = {"int": "integer", "decimal": "decimal", "double": "DOUBLE", "float": "FLOAT", "year": "integer"}
 _TEXT_BYTES = {"tinytext": 255, "text": 65535, "mediumtext": 2**24 - 1, "tinyblob": 255, "blob": 65535}
-_ZERO = re.compile(r"\s*0{1,4}[^\w\s]0{1,2}[^\w\s]0{1,2}(?:[ T]0{1,2}:0{1,2}:0{1,2})?\s*")
 
 
 def store(value: Any, source: SqlType, column: ColumnDef, row: int = 1, strict: bool = True) -> Any:
@@ -158,9 +157,8 @@ def _moment(value: Any, column: ColumnDef, row: int, strict: bool) -> str:
     text = as_text(value)
     moment = moment_of(text)
     if moment is None or (kind.name == "timestamp" and not 1970 <= moment.year <= 2038):
-        if strict or not _ZERO.fullmatch(text):
-            if strict:
-                raise failed(1292, f"Incorrect {kind.kind} value: '{text}' for column '{column.name}' at row {row}")
+        if strict:
+            raise failed(1292, f"Incorrect {kind.kind} value: '{text}' for column '{column.name}' at row {row}")
         return str(zero(kind))
     if kind.kind == "date":
         return format_moment(moment)[:10]

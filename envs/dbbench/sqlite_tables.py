@@ -1,6 +1,6 @@
 """CREATE, ALTER, DROP and RENAME: the catalog is changed, and a changed table's rows are written anew."""
 
-# ruff: noqa: S608 - names are SQLite's own (t1, c0)
+# ruff: noqa: S608 - names are SQLite's own (t1, c0), values are parameters or escaped literals
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 from sqlglot import exp
 
 from envs.dbbench.backend import PUBLIC_NAME
-from envs.dbbench.sqlite_catalog import CheckDef, ColumnDef, KeyDef, LinkDef, TableDef, ViewDef
-from envs.dbbench.sqlite_define import Draft, draft_column, draft_item
+from envs.dbbench.sqlite_alter import act, drop_constraint, drop_key
+from envs.dbbench.sqlite_catalog import CheckDef, ColumnDef, LinkDef, TableDef, ViewDef
+from envs.dbbench.sqlite_define import Draft, draft_item
 from envs.dbbench.sqlite_errors import failed, syntax_error, unsupported
 from envs.dbbench.sqlite_scope import Output, Scope
 from envs.dbbench.sqlite_store import store, zero
@@ -127,8 +128,8 @@ class Tables(Writes):
         ):
             raise failed(1075, "Incorrect table definition; there can be only one auto column and it must be defined as a "
                          "key")  # fmt: skip
-        # MySQL looks at checks by their names.
-        return replace(table, links=tuple(draft.links), checks=tuple(sorted(checks, key=lambda check: check.name)))
+        checks.sort(key=lambda check: check.name)  # the order in which MySQL looks at them
+        return replace(table, links=tuple(draft.links), checks=tuple(checks))
 
     def _check_link(self, table: TableDef, link: LinkDef) -> None:
         parent = table if link.table == table.name else self.state.catalog.tables.get(link.table)
@@ -180,15 +181,6 @@ class Tables(Writes):
             raise failed(1060, f"Duplicate column name '{max(names, key=names.count)}'")
         catalog.views[name] = ViewDef(name, tree.expression, tree.expression.sql("mysql"), columns)
 
-    def _create_index(self, tree: exp.Create) -> None:
-        index = tree.this
-        table = self.target(index.args["table"])
-        draft = Draft.of(table)
-        columns = [ordered.this for ordered in index.args["params"].args.get("columns") or ()]
-        names = [str(item.this) if isinstance(item, exp.Anonymous) else item.name for item in columns]
-        draft.add_key(index.name, names, unique=bool(tree.args.get("unique")))
-        self._rebuild(table, draft, table.checks)
-
     # DROP and RENAME.
 
     def drop(self, tree: exp.Drop) -> None:
@@ -205,7 +197,7 @@ class Tables(Writes):
                 raise syntax_error("")
             table = self.target(on.this)
             draft = Draft.of(table)
-            self._drop_key(draft, nodes[0].name)
+            drop_key(draft, nodes[0].name)
             self._rebuild(table, draft, table.checks)
             return
         if kind not in ("TABLE", "VIEW"):
@@ -217,11 +209,11 @@ class Tables(Writes):
         missing = [name for name, table in found if (table is None if kind == "TABLE" else name not in catalog.views)]
         if missing and not tree.args.get("exists"):
             raise failed(1051, f"Unknown table '{','.join(f'{PUBLIC_NAME}.{name}' for name in missing)}'")
-        for name, table in found:
+        for name, gone in found:
             if kind == "VIEW":
                 catalog.views.pop(name, None)
-            elif table is not None:
-                self._drop_table(table, {other for other, _ in found})
+            elif gone is not None:
+                self._drop_table(gone, {other for other, _ in found})
 
     def _drop_all(self, name: str) -> None:
         if name != PUBLIC_NAME:
@@ -268,6 +260,15 @@ class Tables(Writes):
 
     # ALTER TABLE.
 
+    def _create_index(self, tree: exp.Create) -> None:
+        index = tree.this
+        table = self.target(index.args["table"])
+        draft = Draft.of(table)
+        columns = [ordered.this for ordered in index.args["params"].args.get("columns") or ()]
+        names = [str(item.this) if isinstance(item, exp.Anonymous) else item.name for item in columns]
+        draft.add_key(index.name, names, unique=bool(tree.args.get("unique")))
+        self._rebuild(table, draft, table.checks)
+
     def alter(self, tree: exp.Alter) -> None:
         """ALTER TABLE, action by action, then all rows into the new table."""
         if str(tree.args.get("kind")).upper() == "VIEW":
@@ -286,9 +287,9 @@ class Tables(Writes):
             if isinstance(action, exp.AlterRename):
                 new_name = self._new_name(action.this)
             elif isinstance(action, exp.Drop) and str(action.args.get("kind")).upper() in ("CHECK", "CONSTRAINT"):
-                checks = self._drop_constraint(draft, checks, action.args["tables"][0].name)
+                checks = drop_constraint(draft, checks, action.args["tables"][0].name)
             else:
-                self._act(draft, action)
+                act(draft, action)
         if not draft.columns:
             raise failed(1090, "You can't delete all columns with ALTER TABLE; use DROP TABLE instead")
         for option in tree.args.get("options") or ():
@@ -297,97 +298,6 @@ class Tables(Writes):
         table = self._rebuild(table, draft, checks)
         if new_name:
             self._rename(table, new_name)
-
-    @staticmethod
-    def _drop_constraint(draft: Draft, checks: list[CheckDef], name: str) -> list[CheckDef]:
-        left = [check for check in checks if check.name != name]
-        links = [link for link in draft.links if link.name != name]
-        keys = [key for key in draft.keys if key.name != name]
-        if (len(left), len(links), len(keys)) == (len(checks), len(draft.links), len(draft.keys)):
-            raise failed(3940, f"Constraint '{name}' does not exist.")
-        draft.links, draft.keys = links, keys
-        return left
-
-    def _act(self, draft: Draft, action: exp.Expr) -> None:
-        if isinstance(action, exp.ColumnDef):
-            draft_item(draft, action)
-            self._move(draft, len(draft.columns) - 1, action)
-        elif isinstance(action, exp.AddConstraint):
-            for item in action.expressions:
-                draft_item(draft, item)
-        elif isinstance(action, exp.ModifyColumn):
-            old = action.args.get("rename_from") or action.this.this
-            at = draft.place(old.name)
-            self._changed(draft, at, draft_column(draft, action.this, draft.columns[at].inner))
-            self._move(draft, at, action.this)
-        elif isinstance(action, exp.RenameColumn):
-            at = draft.place(action.this.name)
-            self._changed(draft, at, replace(draft.columns[at], name=action.args["to"].name))
-        elif isinstance(action, exp.AlterColumn):
-            at = draft.place(action.name)
-            node = action.args.get("default")
-            default = str(node.this if not isinstance(node, exp.Neg) else f"-{node.this.this}") if node else None
-            draft.columns[at] = replace(draft.columns[at], default=default, now=False)
-        elif isinstance(action, exp.DropPrimaryKey):
-            self._drop_key(draft, "PRIMARY")
-        elif isinstance(action, exp.Drop):
-            kind = str(action.args.get("kind")).upper()
-            name = action.args["tables"][0].name
-            if kind == "COLUMN":
-                self._drop_column(draft, name)
-            elif kind == "INDEX":
-                self._drop_key(draft, name)
-            else:
-                if not any(link.name == name for link in draft.links):
-                    raise failed(1091, f"Can't DROP '{name}'; check that column/key exists")
-                draft.links = [link for link in draft.links if link.name != name]
-        elif isinstance(action, exp.RenameIndex):
-            old, new = action.this.name, action.args["to"].name
-            draft.keys = [replace(key, name=new) if key.name == old else key for key in draft.keys]
-        else:
-            raise unsupported(f"ALTER TABLE {action.key.upper()}")
-
-    @staticmethod
-    def _drop_key(draft: Draft, name: str) -> None:
-        left = [key for key in draft.keys if key.name.casefold() != name.casefold()]
-        if len(left) == len(draft.keys):
-            raise failed(1091, f"Can't DROP '{name}'; check that column/key exists")
-        draft.keys = left
-
-    @staticmethod
-    def _drop_column(draft: Draft, name: str) -> None:
-        found = next((at for at, c in enumerate(draft.columns) if c.name.casefold() == name.casefold()), None)
-        if found is None:
-            raise failed(1091, f"Can't DROP '{name}'; check that column/key exists")
-        gone = draft.columns.pop(found).name
-        for link in draft.links:
-            if gone in link.columns:
-                raise failed(1828, f"Cannot drop column '{gone}': needed in a foreign key constraint '{link.name}'")
-        left = [(key, tuple(column for column in key.columns if column != gone)) for key in draft.keys]
-        draft.keys = [KeyDef(key.name, columns, key.unique) for key, columns in left if columns]
-
-    @staticmethod
-    def _changed(draft: Draft, at: int, column: ColumnDef) -> None:
-        old = draft.columns[at].name
-        if any(other.name.casefold() == column.name.casefold() for i, other in enumerate(draft.columns) if i != at):
-            raise failed(1060, f"Duplicate column name '{column.name}'")
-        primary = any(key.name == "PRIMARY" and old in key.columns for key in draft.keys)
-        draft.columns[at] = replace(column, not_null=True) if primary else column
-
-        def renamed(columns: tuple[str, ...]) -> tuple[str, ...]:
-            return tuple(column.name if name == old else name for name in columns)
-
-        draft.keys = [replace(key, columns=renamed(key.columns)) for key in draft.keys]
-        draft.links = [replace(link, columns=renamed(link.columns)) for link in draft.links]
-
-    @staticmethod
-    def _move(draft: Draft, at: int, node: exp.ColumnDef) -> None:
-        position = node.args.get("position")
-        if position is None:
-            return
-        column = draft.columns.pop(at)
-        to = 0 if position.args.get("position") == "FIRST" else draft.place(position.this.name) + 1
-        draft.columns.insert(to, column)
 
     def _rebuild(self, table: TableDef, draft: Draft, checks: Sequence[CheckDef]) -> TableDef:
         """The table as the draft has it, with its rows; each value is stored anew where its type has changed."""

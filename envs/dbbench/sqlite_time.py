@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from envs.dbbench.sqlite_functions import Function
+from envs.dbbench.sqlite_dates import DAYS, MONTHS, formatted, str_to_date, week_of
+from envs.dbbench.sqlite_function import Function
 from envs.dbbench.sqlite_values import (
     CLOCK,
     Moment,
@@ -23,8 +24,6 @@ from envs.dbbench.sqlite_values import (
 
 __all__ = ["TIME_FUNCTIONS", "UNITS"]
 
-_MONTHS = tuple(calendar.month_name)
-_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _EPOCH = datetime.datetime(1970, 1, 1)
 _PARTS = {"microsecond": 1, "second": 10**6, "minute": 60 * 10**6, "hour": 3600 * 10**6, "day": 86400 * 10**6}
 _COMPOUND = {
@@ -50,6 +49,11 @@ def _part(how: Callable[[Moment], Any]) -> Callable[[Any], Any]:
     return run
 
 
+def _yearweek(moment: Moment, mode: int) -> int:
+    year, week = week_of(moment, mode | 2)
+    return year * 100 + week
+
+
 def _clock(how: Callable[[int, datetime.timedelta], int]) -> Callable[[Any], int | None]:
     """A part of a time of day or a span: hours are not cut at 24."""
 
@@ -63,153 +67,14 @@ def _clock(how: Callable[[int, datetime.timedelta], int]) -> Callable[[Any], int
     return run
 
 
-def _week(moment: Moment, mode: int) -> tuple[int, int]:
-    """Year and week by MySQL's modes (bit 0: Monday first; bit 1: 1 to 53; bit 2: the first week has the year's first
-    such day instead of four days)."""
-    monday, ranged, first = bool(mode & 1), bool(mode & 2), bool(mode & 4)
-    if not monday:
-        first = not first
-    first_day = datetime.date(moment.year, 1, 1)
-    days = moment.timetuple().tm_yday - 1
-    weekday = first_day.weekday() if monday else (first_day.weekday() + 1) % 7
-    year = moment.year
-    # ``first``: weeks begin with the first Sunday (or Monday); otherwise with the week that has four days.
-    if moment.month == 1 and moment.day <= 7 - weekday:
-        outside = (first and weekday != 0) or (not first and weekday >= 4)
-        if not ranged and outside:
-            return year, 0
-        if ranged and outside:
-            year -= 1
-            length = 366 if calendar.isleap(year) else 365
-            days += length
-            weekday = (weekday + 53 * 7 - length) % 7
-    if (first and weekday != 0) or (not first and weekday >= 4):
-        since = days - (7 - weekday)
-    else:
-        since = days + weekday
-    if ranged and since >= 52 * 7:
-        weekday = (weekday + (366 if calendar.isleap(year) else 365)) % 7
-        if (not first and weekday < 4) or (first and weekday == 0):
-            return year + 1, 1
-    return year, since // 7 + 1
-
-
-def _yearweek(moment: Moment, mode: int) -> int:
-    year, week = _week(moment, mode | 2)
-    return year * 100 + week
-
-
-_FORMATS: dict[str, Callable[[Moment], str]] = {
-    "a": lambda m: _DAYS[m.weekday()][:3],
-    "b": lambda m: _MONTHS[m.month][:3],
-    "c": lambda m: str(m.month),
-    "D": lambda m: f"{m.day}{_ordinal(m.day)}",
-    "d": lambda m: f"{m.day:02d}",
-    "e": lambda m: str(m.day),
-    "f": lambda m: f"{m.microsecond:06d}",
-    "H": lambda m: f"{m.hour:02d}",
-    "h": lambda m: f"{m.hour % 12 or 12:02d}",
-    "I": lambda m: f"{m.hour % 12 or 12:02d}",
-    "i": lambda m: f"{m.minute:02d}",
-    "j": lambda m: f"{m.timetuple().tm_yday:03d}",
-    "k": lambda m: str(m.hour),
-    "l": lambda m: str(m.hour % 12 or 12),
-    "M": lambda m: _MONTHS[m.month],
-    "m": lambda m: f"{m.month:02d}",
-    "p": lambda m: "AM" if m.hour < 12 else "PM",
-    "r": lambda m: f"{m.hour % 12 or 12:02d}:{m.minute:02d}:{m.second:02d} {'AM' if m.hour < 12 else 'PM'}",
-    "S": lambda m: f"{m.second:02d}",
-    "s": lambda m: f"{m.second:02d}",
-    "T": lambda m: f"{m:%H:%M:%S}",
-    "U": lambda m: f"{_week(m, 0)[1]:02d}",
-    "u": lambda m: f"{_week(m, 1)[1]:02d}",
-    "V": lambda m: f"{_week(m, 2)[1]:02d}",
-    "v": lambda m: f"{_week(m, 3)[1]:02d}",
-    "W": lambda m: _DAYS[m.weekday()],
-    "w": lambda m: str((m.weekday() + 1) % 7),
-    "X": lambda m: f"{_week(m, 2)[0]:04d}",
-    "x": lambda m: f"{_week(m, 3)[0]:04d}",
-    "Y": lambda m: f"{m.year:04d}",
-    "y": lambda m: f"{m.year % 100:02d}",
-}
-
-
-def _ordinal(day: int) -> str:
-    return "th" if 11 <= day <= 13 else {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")
-
-
-def _formatted(moment: Moment, pattern: str) -> str:
-    return re.sub(r"%(.)", lambda found: _FORMATS.get(found[1], lambda _: found[1])(moment), pattern, flags=re.DOTALL)
-
-
 def _date_format(value: Any, pattern: str) -> str | None:
     moment = moment_of(value)
-    return None if moment is None else _formatted(moment, pattern)
+    return None if moment is None else formatted(moment, pattern)
 
 
 def _time_format(value: Any, pattern: str) -> str | None:
     span = span_of(value)
-    return None if span is None else _formatted(_EPOCH + abs(span), pattern)
-
-
-_READS = {
-    "Y": r"(\d{4})", "y": r"(\d{2})", "m": r"(\d{1,2})", "c": r"(\d{1,2})", "d": r"(\d{1,2})", "e": r"(\d{1,2})",
-    "D": r"(\d{1,2})(?:st|nd|rd|th)", "H": r"(\d{1,2})", "k": r"(\d{1,2})", "h": r"(\d{1,2})", "I": r"(\d{1,2})",
-    "l": r"(\d{1,2})", "i": r"(\d{1,2})", "S": r"(\d{1,2})", "s": r"(\d{1,2})", "f": r"(\d{1,6})", "p": r"([AaPp][Mm])",
-    "M": "(" + "|".join(_MONTHS[1:]) + ")", "b": "(" + "|".join(name[:3] for name in _MONTHS[1:]) + ")",
-    "W": "(" + "|".join(_DAYS) + ")", "a": "(" + "|".join(name[:3] for name in _DAYS) + ")", "j": r"(\d{1,3})",
-}  # fmt: skip
-
-
-def _str_to_date(text: str, pattern: str) -> str | None:
-    """The date, the time or both, whichever the pattern names; None where the text does not fit."""
-    pattern = pattern.replace("%T", "%H:%i:%s").replace("%r", "%h:%i:%s %p")
-    parts = re.split(r"%(.)", pattern[:200])
-    letters = parts[1::2]
-    if any(letter not in _READS for letter in letters):
-        return None
-    expression = "".join(
-        _READS[part] if at % 2 else re.sub(r"\s+", r"\\s*", re.escape(part).replace("\\ ", " "))
-        for at, part in enumerate(parts)
-    )
-    found = re.match(r"\s*" + expression, text[:200], re.IGNORECASE)
-    if found is None:
-        return None
-    return _assembled(dict(zip(letters, found.groups(), strict=True)))
-
-
-def _assembled(found: dict[str, str]) -> str | None:
-    year = int(found.get("Y", 0)) if "Y" in found else _two_digits(found.get("y"))
-    month = int(found.get("m") or found.get("c") or 0)
-    for letter, length in (("M", 9), ("b", 3)):
-        if letter in found:
-            names = [name[:length].lower() for name in _MONTHS]
-            month = names.index(found[letter].lower())
-    day = int(found.get("d") or found.get("e") or found.get("D") or 0)
-    dated = any(letter in found for letter in "YymcMbdeDj")
-    timed = any(letter in found for letter in "HkhIliSsfp")
-    hour = int(found.get("H") or found.get("k") or found.get("h") or found.get("I") or found.get("l") or 0)
-    if "p" in found:
-        if not 1 <= hour <= 12:
-            return None
-        hour = hour % 12 + (12 if found["p"].lower() == "pm" else 0)
-    minute, second = int(found.get("i") or 0), int(found.get("s") or found.get("S") or 0)
-    try:
-        clock = datetime.time(hour, minute, second, int(found.get("f", "0").ljust(6, "0")))
-        if not dated:
-            return f"{clock:%H:%M:%S}" if timed else None
-        if "j" in found and year:
-            date = datetime.date(year, 1, 1) + datetime.timedelta(days=int(found["j"]) - 1)
-        else:
-            date = datetime.date(year, month, day)
-    except ValueError:
-        return None
-    moment = datetime.datetime.combine(date, clock)
-    return format_moment(moment, 6 if "f" in found else 0) if timed else f"{moment:%Y-%m-%d}".rjust(10, "0")
-
-
-def _two_digits(text: str | None) -> int:
-    return 0 if text is None else int(text) + (2000 if int(text) < 70 else 1900)
+    return None if span is None else formatted(_EPOCH + abs(span), pattern)
 
 
 def _add(value: Any, amount: Any, unit: str, sign: int, kind: str) -> str | None:
@@ -281,7 +146,7 @@ def _extract(unit: str, value: Any) -> int | None:
         return None
     simple: dict[str, int] = {
         "year": moment.year, "month": moment.month, "day": moment.day, "quarter": (moment.month + 2) // 3,
-        "week": _week(moment, 0)[1], "year_month": moment.year * 100 + moment.month,
+        "week": week_of(moment, 0)[1], "year_month": moment.year * 100 + moment.month,
     }  # fmt: skip
     if unit in simple:
         return simple[unit]
@@ -333,7 +198,7 @@ def _from_unixtime(seconds: float, pattern: str | None = None) -> str | None:
     if not 0 <= seconds < 2**35:
         return None
     moment = _EPOCH + datetime.timedelta(seconds=seconds)
-    return format_moment(moment, 6 if moment.microsecond else 0) if pattern is None else _formatted(moment, pattern)
+    return format_moment(moment, 6 if moment.microsecond else 0) if pattern is None else formatted(moment, pattern)
 
 
 def _from_days(days: int) -> str | None:
@@ -382,7 +247,7 @@ def _functions() -> dict[str, Function]:
         "time": made(lambda v: _of_kind(v, "time"), 1, 1, "v", "time"),
         "date_format": made(_date_format, 2, 2, "vt", "text"),
         "time_format": made(_time_format, 2, 2, "vt", "text"),
-        "str_to_date": made(_str_to_date, 2, 2, "t", "datetime"),
+        "str_to_date": made(str_to_date, 2, 2, "t", "datetime"),
         "datediff": made(_datediff, 2, 2, "v", "int"),
         "timediff": made(_timediff, 2, 2, "v", "time"),
         "year": made(_part(lambda m: m.year), 1, 1, "v", "int"),
@@ -392,10 +257,10 @@ def _functions() -> dict[str, Function]:
         "dayofweek": made(_part(lambda m: (m.weekday() + 1) % 7 + 1), 1, 1, "v", "int"),
         "weekday": made(_part(lambda m: m.weekday()), 1, 1, "v", "int"),
         "dayofyear": made(_part(lambda m: m.timetuple().tm_yday), 1, 1, "v", "int"),
-        "dayname": made(_part(lambda m: _DAYS[m.weekday()]), 1, 1, "v", "text"),
-        "monthname": made(_part(lambda m: _MONTHS[m.month]), 1, 1, "v", "text"),
-        "week": made(lambda v, mode=0: _part(lambda m: _week(m, mode)[1])(v), 1, 2, "vi", "int"),
-        "weekofyear": made(_part(lambda m: _week(m, 3)[1]), 1, 1, "v", "int"),
+        "dayname": made(_part(lambda m: DAYS[m.weekday()]), 1, 1, "v", "text"),
+        "monthname": made(_part(lambda m: MONTHS[m.month]), 1, 1, "v", "text"),
+        "week": made(lambda v, mode=0: _part(lambda m: week_of(m, mode)[1])(v), 1, 2, "vi", "int"),
+        "weekofyear": made(_part(lambda m: week_of(m, 3)[1]), 1, 1, "v", "int"),
         "yearweek": made(lambda v, mode=0: _part(lambda m: _yearweek(m, mode))(v), 1, 2, "vi", "int"),
         "last_day": made(_part(_last_day), 1, 1, "v", "date"),
         "to_days": made(_part(lambda m: m.toordinal() + 365), 1, 1, "v", "int"),

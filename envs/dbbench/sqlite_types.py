@@ -145,11 +145,11 @@ def merged(types: list[SqlType]) -> SqlType:
 
 
 def quantized(value: Decimal, scale: int) -> Decimal:
-    """Rounded half up to ``scale`` digits after the point; no negative zero. Raises StatementFailed beyond 80 digits."""
+    """Rounded half up to ``scale`` digits; no negative zero. Raises StatementFailed beyond 80 digits."""
     if value.adjusted() + scale > 78 or not value.is_finite():
         raise failed(1690, "DECIMAL value is out of range")
     found = value.quantize(Decimal(1).scaleb(-scale), context=EXACT)
-    return abs(found) if not found else found
+    return found or abs(found)
 
 
 def shown(value: Any, kind: SqlType) -> Any:

@@ -10,7 +10,7 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from envs.dbbench.sqlite_types import EXACT, SqlType, quantized
+from envs.dbbench.sqlite_types import quantized
 
 __all__ = [
     "CLOCK", "Moment", "as_decimal", "as_int", "as_number", "as_text", "decimal_text", "double_text", "format_moment",

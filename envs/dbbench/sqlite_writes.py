@@ -1,6 +1,6 @@
 """INSERT, REPLACE, UPDATE and DELETE: a query finds the values, then the rows are written one at a time."""
 
-# ruff: noqa: S608 - names are SQLite's own (t1, c0)
+# ruff: noqa: S608 - names are SQLite's own (t1, c0), values are parameters or escaped literals
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class Writes(Queries):
             given_auto = None
             for column in table.columns:
                 at = place.get(column.name)
-                given = _DEFAULT if at is None else row[at]
+                given: Any = _DEFAULT if at is None else row[at]
                 if given is _DEFAULT:
                     value = None if column.auto else self.default(column, strict=strict)
                 elif column.auto and given[0] is None:
