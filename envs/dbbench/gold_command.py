@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
+from envs.dbbench.backend import Backend
 from envs.dbbench.gold_check import GoldReport, check_gold
 from envs.dbbench.scoring import Rules, rules_names
 from envs.dbbench.server_backend import ServerBackend
@@ -15,6 +17,9 @@ from envs.errors import ConfigError, InvalidOption
 from envs.types import SplitRole
 
 __all__ = ["check_gold_file", "check_rules", "open_backend", "report_lines"]
+
+# As in the family: a comma or blanks between two URLs.
+_URL_BORDER = re.compile(r"[\s,]+(?=\w+(?:\+\w+)?:)")
 
 
 def check_gold_file(
@@ -57,14 +62,19 @@ def check_rules(rules: str) -> Rules:
     return cast("Rules", rules)
 
 
-def open_backend(jobs: int) -> ServerBackend:
-    """The server of the settings (``DBBENCH_URL``, ``DBBENCH_SERVER_BINARY``), or a private one."""
+def open_backend(jobs: int) -> Backend:
+    """The database of the settings, as episodes have it: ``DBBENCH_URL``, or a private server."""
     from envs.config import EnvServerSettings
 
     settings = EnvServerSettings.load().family_settings("dbbench")
-    url, binary = settings.get("url"), settings.get("server_binary")
+    urls = _URL_BORDER.split((settings.get("url") or "").strip(", \n"))
+    if urls == ["sqlite:"]:
+        from envs.dbbench.sqlite_backend import SqliteBackend
+
+        return SqliteBackend(max_live=2 * jobs + 8)
+    binary = settings.get("server_binary")
     return ServerBackend(
-        urls=(url,) if url else (),
+        urls=[url for url in urls if url],
         binary=str(binary) if binary else None,
         max_live=2 * jobs + 8,
         admin_connections=jobs,

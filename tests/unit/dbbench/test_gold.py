@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import json
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import convert_samples
 import pytest
 
-from envs.dbbench.gold import answer_texts, default_gold_file, parallel
+from envs.dbbench.convert_sets import open_set
+from envs.dbbench.convert_tasks import ConvertReport, convert_questions
+from envs.dbbench.gold import GoldBook, answer_texts, default_gold_file, parallel
+from envs.dbbench.gold_check import check_gold
 from envs.dbbench.scoring import answer_matches
+from envs.dbbench.sqlite_backend import SqliteBackend
 from envs.dbbench.tables import Table
 from envs.dbbench.task_standard import STANDARD_TYPES, is_standard
-from envs.dbbench.tasks import DbTask, find_task_files
+from envs.dbbench.tasks import DbTask, find_task_files, parse_task
 
 
 @pytest.mark.parametrize(
@@ -76,3 +82,37 @@ def test_the_standard_split_is_known_by_its_types():
     assert not is_standard(find_task_files(None)[0].tasks)
     typed = Table("t", ("a",), (("1",),), types=("INT",))
     assert not is_standard([*tasks[:-1], DbTask("dbbench", "standard", 299, kinds[-1], (typed,), "?")])
+
+
+@pytest.fixture
+def sqlite():
+    backend = SqliteBackend(max_live=32)
+    yield backend
+    backend.close()
+
+
+def test_gold_is_checked_and_found_without_a_server_too(sqlite, tmp_path):
+    (dev,) = find_task_files(None)
+    report = check_gold(dev.tasks, sqlite)
+    assert (report.misses, report.num_tasks) == ((), 60)
+    row = {
+        "typed": True,
+        "type": ["other"],
+        "description": "?",
+        "table": {
+            "table_name": "t",
+            "table_info": {"columns": [{"name": "d", "type": "date"}], "rows": [["2024-01-02"]]},
+        },
+        "sql": {"query": "SELECT d FROM t"},
+    }
+    task = parse_task(json.dumps(row), split="x", index=0, where="f:1")
+    assert GoldBook(file=tmp_path / "gold.sqlite").complete(task, sqlite).gold_answers == ("2024-01-02",)
+
+
+@pytest.mark.parametrize("layout", ["spider", "bird"])
+def test_converted_questions_reproduce_without_a_server(sqlite, tmp_path, layout):
+    root = getattr(convert_samples, f"write_{layout}")(tmp_path)
+    report = ConvertReport()
+    plain = len(list(convert_questions(open_set(layout, root, "dev"), ConvertReport())))
+    kept = list(convert_questions(open_set(layout, root, "dev"), report, backend=sqlite))
+    assert len(kept) == plain == report.written
