@@ -97,13 +97,15 @@ class Experts:
         return None if answers is None else Action("commit_final_answer", {"answers": answers})
 
     def _open_line(self, lines: Sequence[_Line]) -> _Line | None:
-        """The first line that was not run, in order, among the statements so far."""
+        """The first line that was not run, in order; after a needed one no look before it is worth a step any more."""
+        digests = [_digest(line.query) for line in lines]
+        needed = [i for i, line in enumerate(lines) if line.needed]
         place = 0
         for digest, valid in self._run:
-            if place == len(lines):
-                return None
-            line = lines[place]
-            if digest == _digest(line.query) and (valid or not line.needed):
+            due = next((i for i in needed if i >= place), None)
+            if due is not None and valid and digest == digests[due]:
+                place = due + 1
+            elif place < len(lines) and place != due and digest == digests[place]:
                 place += 1
         return lines[place] if place < len(lines) else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections import Counter
 
 import pytest
@@ -142,6 +143,38 @@ def test_the_expert_goes_on_after_what_the_policy_did(family):
     assert action.name == "commit_final_answer"
     assert env.step(action).reward == 1.0
     env.close()
+
+
+@pytest.mark.parametrize("expert", ["gold", *SOLVERS])
+def test_a_solver_solves_after_any_beginning_of_the_policy(family, expert):
+    """Statements that look, that are refused, and gold ones in order, drawn and shuffled."""
+    for index in range(24):
+        task = family._find(f"generated_hard/{index}")
+        draw = random.Random(f"{expert}/{index}")
+        name = f"`{task.tables[0].name}`"
+        others = [
+            "SELEC 1",
+            "SHOW TABLES",
+            f"DESCRIBE {name}",
+            f"SELECT * FROM {name} LIMIT 3",
+            "SELECT 1",
+            "DROP TABLE x",
+        ]
+        prefix = draw.sample(others, draw.randrange(5))
+        places = sorted(draw.randrange(len(prefix) + 1) for _ in task.gold_sql)
+        done = draw.randrange(len(task.gold_sql) + 1)
+        for offset, (place, statement) in enumerate(zip(places[:done], task.gold_sql, strict=False)):
+            prefix.insert(place + offset, statement)
+        env = family.make()
+        env.reset(task.public, seed=index)
+        for statement in prefix:
+            run(env, statement)
+        result = None
+        while (action := env.expert_action(expert)) is not None:
+            result = env.step(action)
+        env.close()
+        assert result is not None
+        assert result.reward == 1.0, (task.public.id, prefix)
 
 
 def test_where_no_database_is_free_an_erring_expert_says_so(any_binary):

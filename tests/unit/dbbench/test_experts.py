@@ -143,6 +143,22 @@ def test_an_explorer_goes_on_where_others_have_looked() -> None:
     assert asked(made.action("explorer")) == lines[2], "a look that failed is not looked again"
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_gold_statement_that_the_policy_ran_is_not_run_again(seed: int) -> None:
+    """A second UPDATE that raises by 10 would raise twice."""
+    raised = "UPDATE `books` SET `Pages` = `Pages` + 10 WHERE `Title` = 'Fog'"
+    of = task("UPDATE", raised, INSERT)
+    made = experts(of, seed)
+    made.note(raised, StatementResult("[]", valid=True, seconds=0.0))
+    left = []
+    while (action := made.action("explorer")) is not None and action.name == "execute_sql":
+        left.append(asked(action))
+        made.note(left[-1], StatementResult("[]", valid=True, seconds=0.0))
+    assert left[0] == INSERT
+    assert left.count(INSERT) == 1
+    assert raised not in left
+
+
 def test_near_misses_know_nothing_without_gold_statements() -> None:
     assert ("gold", "explorer", "repair", *NEAR_MISSES) == EXPERTS
     for expert in NEAR_MISSES:
