@@ -64,21 +64,21 @@ class _RealSum:
     """SUM of doubles in the order of the rows, as MySQL adds them."""
 
     def __init__(self) -> None:
-        self._values: list[float] = []
+        self._count = 0
+        self._sum = 0.0
 
     def step(self, value: Any) -> None:
         if value is not None:
-            self._values.append(float(as_number(value)))
+            self._count += 1
+            self._sum += float(as_number(value))
 
     def inverse(self, value: Any) -> None:
         if value is not None:
-            self._values.pop(0)
+            self._count -= 1
+            self._sum -= float(as_number(value))
 
     def value(self) -> float | None:
-        total = 0.0
-        for value in self._values:
-            total += value
-        return total if self._values else None
+        return self._sum if self._count else None
 
     def finalize(self) -> float | None:
         return self.value()
@@ -86,25 +86,43 @@ class _RealSum:
 
 class _RealAverage(_RealSum):
     def value(self) -> float | None:
-        total = super().value()
-        return None if total is None else total / len(self._values)
+        return self._sum / self._count if self._count else None
 
 
 def _spread(sample: bool, root: bool) -> type:
-    class Spread(_RealSum):
-        """Welford's recurrence, as MySQL has it."""
+    class Spread:
+        """Welford's recurrence, as MySQL has it, and its inverse."""
+
+        def __init__(self) -> None:
+            self._count = 0
+            self._mean = self._square = 0.0
+
+        def step(self, value: Any) -> None:
+            if value is not None:
+                number = float(as_number(value))
+                self._count += 1
+                before = self._mean
+                self._mean += (number - before) / self._count
+                self._square += (number - before) * (number - self._mean)
+
+        def inverse(self, value: Any) -> None:
+            if value is not None:
+                number = float(as_number(value))
+                self._count -= 1
+                before = self._mean
+                self._mean = before + (before - number) / self._count if self._count else 0.0
+                self._square = (
+                    max(self._square - (number - before) * (number - self._mean), 0.0) if self._count else 0.0
+                )
 
         def value(self) -> float | None:
-            count, mean, square = 0, 0.0, 0.0
-            for value in self._values:
-                count += 1
-                before = mean
-                mean += (value - before) / count
-                square += (value - before) * (value - mean)
-            if count <= sample:
+            if self._count <= sample:
                 return None
-            found = square / (count - sample)
+            found = self._square / (self._count - sample)
             return math.sqrt(found) if root else found
+
+        def finalize(self) -> float | None:
+            return self.value()
 
     return Spread
 
@@ -138,7 +156,7 @@ class _GroupConcat:
         self._separator, self._distinct, self._descending = separator, bool(distinct), order[1::2]
         if value is not None:
             text = as_text(value)
-            self._size += len(text)
+            self._size += len(text) + 8
             if self._size <= MAX_TEXT:
                 self._rows.append((text, order[::2]))
 

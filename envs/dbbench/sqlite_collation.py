@@ -34,6 +34,13 @@ _TABLE: dict[int, int | str | None] = {
     **{ord("a") + letter: chr(_LETTER + letter) for letter in range(26)},
     **{ord("A") + letter: chr(_LETTER + letter) for letter in range(26)},
 }
+# The same order among ASCII texts alone, in a table that Python reads fast.
+_ASCII = {
+    code: None if key is None else chr(1 + rank)
+    for rank, key in enumerate(sorted({key for code, key in _TABLE.items() if code < 128 and isinstance(key, str)}))
+    for code, other in _TABLE.items()
+    if code < 128 and other == key
+} | {code: None for code, key in _TABLE.items() if code < 128 and key is None}
 _KEPT = 200  # characters of a text whose key is remembered
 
 
@@ -58,7 +65,10 @@ def compare_texts(one: str, two: str) -> int:
     """-1, 0 or 1, as SQLite wants it of a collation."""
     if one == two:
         return 0
-    first, second = sort_key(one), sort_key(two)
+    if one.isascii() and two.isascii():
+        first, second = one.translate(_ASCII), two.translate(_ASCII)
+    else:
+        first, second = sort_key(one), sort_key(two)
     return (first > second) - (first < second)
 
 

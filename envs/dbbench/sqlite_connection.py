@@ -13,11 +13,13 @@ from envs.dbbench.sqlite_collation import compare_numbers, compare_texts, sort_k
 from envs.dbbench.sqlite_errors import SlowStatement, failed
 from envs.dbbench.sqlite_function import MAX_TEXT
 from envs.dbbench.sqlite_functions import FUNCTIONS
-from envs.dbbench.sqlite_state import State
+from envs.dbbench.sqlite_state import State, memory_bytes
 
 __all__ = ["open_connection"]
 
 _PAGE = 4096
+_LOOKS = 50  # looks at the clock between two at the memory
+_MEMORY = 2**29  # bytes by which the process may grow while a statement runs
 _STEPS = 20_000  # SQLite's instructions between two looks at the clock, a fraction of a millisecond
 _REFUSED = frozenset({
     sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA, sqlite3.SQLITE_CREATE_VTABLE,
@@ -52,9 +54,29 @@ def open_connection(limits: Limits, seed: int) -> State:
     connection.create_collation("num", compare_numbers)
     state = State(connection, limits, seed)
     _teach(connection, state)
-    connection.set_progress_handler(lambda: time.monotonic() >= state.deadline, _STEPS)
+    connection.set_progress_handler(_watch(state), _STEPS)
     connection.set_authorizer(_authorize)
     return state
+
+
+def _watch(state: State) -> Callable[[], bool]:
+    """Whether a statement must end: its time is over, or the process has grown too much since it began.
+
+    SQLite sorts in memory, and a limit of its own would be one for all episodes together.
+    """
+    looks = 0
+
+    def look() -> bool:
+        nonlocal looks
+        if time.monotonic() >= state.deadline:
+            return True
+        looks += 1
+        if looks % _LOOKS == 0 and state.memory and memory_bytes() > state.memory + _MEMORY:
+            state.fault = failed(1041, "Out of memory; the statement needs too much of it")
+            return True
+        return False
+
+    return look
 
 
 def _authorize(action: int, one: str | None, two: str | None, database: str | None, inner: str | None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from envs.dbbench.backend import StatementFailed
 
-__all__ = ["SlowStatement", "failed", "syntax_error", "unsupported"]
+__all__ = ["SlowStatement", "TableFull", "failed", "syntax_error", "unsupported"]
 
 _STATES = {
     1044: "42000", 1045: "28000", 1046: "3D000", 1048: "23000", 1049: "42000", 1050: "42S01", 1051: "42S02",
@@ -20,6 +20,10 @@ _STATES = {
 
 class SlowStatement(Exception):
     """The statement's time is over."""
+
+
+class TableFull(Exception):
+    """The episode has written, or read to write, as much as it may: the field of ``Limits`` that says so."""
 
 
 def failed(code: int, words: str) -> StatementFailed:

@@ -150,7 +150,7 @@ class Expressions(Conversions):
 
     def _connected(self, node: exp.Connector) -> Typed:
         word = " AND " if isinstance(node, exp.And) else " OR "
-        return Typed("(" + word.join(self.truth(part) for part in node.flatten()) + ")", INT)
+        return Typed(_balanced([self.truth(part) for part in node.flatten()], word), INT)
 
     def _xor(self, node: exp.Xor) -> Typed:
         return Typed(f"((NOT {self.truth(node.this)}) <> (NOT {self.truth(node.expression)}))", INT)
@@ -387,6 +387,14 @@ class Expressions(Conversions):
         exp.Localtimestamp: lambda self, node: self.call("NOW", []),
         exp.CurrentUser: lambda self, node: self.call("CURRENT_USER", []),
     }
+
+
+def _balanced(parts: list[str], word: str) -> str:
+    """A chain of conditions as a tree of little depth, which SQLite bounds."""
+    if len(parts) > 20:
+        half = len(parts) // 2
+        parts = [_balanced(parts[:half], word), _balanced(parts[half:], word)]
+    return "(" + word.join(parts) + ")"
 
 
 def _row(node: exp.Expr) -> list[exp.Expr] | None:

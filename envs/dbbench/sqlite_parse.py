@@ -23,9 +23,14 @@ __all__ = ["Parsed", "parse"]
 
 MAX_PARSED = 256 * 1024  # characters; the tokenizer reads some 300,000 a second and cannot be ended
 _MAX_DEPTH = 60  # of brackets, CASEs and signs
-_MAX_RUN = 2000  # operators without a comma between them: each is a level of the tree
+_MAX_RUN = 5000  # operators without a comma between them: each is a level of the tree
 _NEAR = 80  # characters of the statement that MySQL's error shows
 _SPECIAL = ("CAST", "CONVERT", "CHAR", "EXTRACT", "GROUP_CONCAT", "MATCH", "POSITION", "TRIM", "VALUES", "SUBSTRING")
+# What may not follow a comma, where sqlglot is more lenient than MySQL.
+_ENDS = frozenset({
+    TokenType.COMMA, TokenType.R_PAREN, TokenType.FROM, TokenType.WHERE, TokenType.GROUP_BY, TokenType.ORDER_BY,
+    TokenType.HAVING, TokenType.LIMIT,
+})  # fmt: skip
 _NESTS = frozenset({TokenType.NOT, TokenType.DASH, TokenType.TILDE, TokenType.PLUS})
 _HINTS = frozenset({"IGNORE", "LOW_PRIORITY", "QUICK", "HIGH_PRIORITY", "DELAYED"})
 _SHOWN = {"FIELDS": "COLUMNS", "KEYS": "INDEX", "INDEXES": "INDEX", "EXTENDED": ""}
@@ -184,6 +189,10 @@ def _bounded(statement: str, tokens: list[Token]) -> None:
         kind = token.token_type
         if kind == TokenType.SEMICOLON:
             raise _syntax(statement, tokens[place + 1].start)
+        if kind == TokenType.COMMA:
+            follows = tokens[place + 1] if place + 1 < len(tokens) else None
+            if follows is None or follows.token_type in _ENDS:
+                raise _syntax(statement, len(statement) if follows is None else follows.start)
         signs = signs + 1 if kind in _NESTS else 0
         run = 0 if kind == TokenType.COMMA else run + 1
         if kind in (TokenType.L_PAREN, TokenType.CASE):

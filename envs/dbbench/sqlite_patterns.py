@@ -14,6 +14,7 @@ from envs.dbbench.sqlite_regex import matcher
 __all__ = ["PATTERN_FUNCTIONS"]
 
 _ANY = "\uffff"
+_WORK = 50_000_000  # characters that a search may compare, about a second
 
 
 @lru_cache(maxsize=1024)
@@ -101,7 +102,16 @@ def _part_at(keys: str, part: str, at: int) -> bool:
 def _find_part(keys: str, part: str, start: int, end: int) -> int:
     if _ANY not in part:
         return keys.find(part, start, end)
-    return next((at for at in range(start, end - len(part) + 1) if _part_at(keys, part, at)), -1)
+    if (end - start) * len(part) > _WORK:
+        raise failed(3699, "Timeout exceeded in pattern match.")
+    found = _compiled(part).search(keys, start, end)
+    return -1 if found is None else found.start()
+
+
+@lru_cache(maxsize=256)
+def _compiled(part: str) -> re.Pattern[str]:
+    """A part of fixed length with characters that may be any."""
+    return re.compile(re.escape(part).replace(_ANY, "."), re.DOTALL)
 
 
 def _group(match: re.Match[str], number: int) -> str:

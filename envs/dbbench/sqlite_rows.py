@@ -11,18 +11,14 @@ from typing import Any
 
 from envs.dbbench.backend import PUBLIC_NAME
 from envs.dbbench.sqlite_catalog import KeyDef, LinkDef, TableDef
-from envs.dbbench.sqlite_errors import SlowStatement, failed
+from envs.dbbench.sqlite_errors import SlowStatement, TableFull, failed
 from envs.dbbench.sqlite_schema import tick
 from envs.dbbench.sqlite_state import State
 from envs.dbbench.sqlite_values import as_text
 
-__all__ = ["RowWriter", "TableFull", "duplicate"]
+__all__ = ["RowWriter", "duplicate"]
 
 _CASCADES = 15  # MySQL's own bound on keys that follow keys
-
-
-class TableFull(Exception):
-    """The episode has written as much as it may: the field of ``Limits`` that says so."""
 
 
 class RowWriter:

@@ -98,7 +98,7 @@ def _columns(state: State) -> Rows:
             found.append((
                 "def", PUBLIC_NAME, table.name, column.name, place, default, null, kind.name, length,
                 length * 4 if length and kind.name in ("varchar", "char", "enum") else length, precision,
-                kind.scale if kind.kind in ("decimal", "int") else None, 0 if kind.name in ("datetime", "time") else None,
+                kind.scale if kind.exact else None, 0 if kind.name in ("datetime", "time") else None,
                 "utf8mb4" if texts else None, _COLLATION if texts else None, ddl, key, extra,
                 "select,insert,update,references", column.comment,
             ))  # fmt: skip

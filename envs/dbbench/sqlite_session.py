@@ -27,9 +27,8 @@ from envs.dbbench.backend import (
 )
 from envs.dbbench.sqlite_answers import Answer, Answers
 from envs.dbbench.sqlite_connection import open_connection
-from envs.dbbench.sqlite_errors import SlowStatement, failed
+from envs.dbbench.sqlite_errors import SlowStatement, TableFull, failed
 from envs.dbbench.sqlite_parse import Parsed, parse
-from envs.dbbench.sqlite_rows import TableFull
 from envs.dbbench.sqlite_types import shown
 from envs.dbbench.tables import Table, create_sql
 from envs.errors import TaskDataError

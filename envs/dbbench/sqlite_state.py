@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 import sqlite3
 import time
 import uuid
@@ -11,12 +12,12 @@ from typing import Any
 
 from envs.dbbench.backend import PUBLIC_NAME, Limits
 from envs.dbbench.sqlite_catalog import Catalog
-from envs.dbbench.sqlite_errors import SlowStatement, failed
+from envs.dbbench.sqlite_errors import SlowStatement, TableFull, failed
 from envs.dbbench.sqlite_scope import Typed, literal
 from envs.dbbench.sqlite_types import BIGINT, NULL, TEXT, SqlType
 from envs.dbbench.sqlite_values import as_int, as_number
 
-__all__ = ["USER", "VERSION", "State"]
+__all__ = ["USER", "VERSION", "State", "memory_bytes"]
 
 VERSION = "8.0.0-sqlite"
 USER = f"{PUBLIC_NAME}@localhost"
@@ -46,6 +47,7 @@ class State:
         self.deadline = float("inf")
         self.fault: Exception | None = None  # what a function of ours raised within SQLite
         self.written = 0
+        self.memory = 0  # bytes of the process when the statement began; 0 where that is not known
         self._seed = seed
         self.renew()
 
@@ -67,6 +69,7 @@ class State:
         self._aliases = 0
         self._rands = {}
         self.fault = None
+        self.memory = memory_bytes()
 
     def alias(self) -> str:
         """A name for a source, of which a statement has no other."""
@@ -97,6 +100,19 @@ class State:
             raise self.cause(error) from error
         finally:
             cursor.close()
+
+    def collected(self, sql: str) -> list[tuple[Any, ...]]:
+        """All rows of a query that are to be written. Raises TableFull where they are more than may be."""
+        found: list[tuple[Any, ...]] = []
+        size = 0
+        for row in self.rows(sql):
+            found.append(row)
+            size += 8 + sum(len(value) for value in row if isinstance(value, (str, bytes)))
+            if self.written + len(found) > self.limits.database_rows:
+                raise TableFull("database_rows")
+            if size > self.limits.database_bytes:
+                raise TableFull("database_bytes")
+        return found
 
     def cause(self, error: sqlite3.Error) -> Exception:
         """What an error of SQLite comes from."""
@@ -177,6 +193,15 @@ class State:
         time.sleep(max(min(wanted, left), 0.0))
         if wanted > left:
             raise SlowStatement
+        return 0
+
+
+def memory_bytes() -> int:
+    """The process's resident memory; 0 where the system does not tell (it is no Linux)."""
+    try:
+        with open("/proc/self/statm", "rb", buffering=0) as file:
+            return int(file.read(100).split()[1]) * resource.getpagesize()
+    except OSError:
         return 0
 
 

@@ -89,7 +89,7 @@ class Tables(Writes):
             self.writer.insert(table, values)
 
     def _fill(self, table: TableDef, sql: str, types: Sequence[SqlType], places: list[int]) -> None:
-        for number, row in enumerate(list(self.state.rows(sql)), start=1):
+        for number, row in enumerate(self.state.collected(sql), start=1):
             given = dict(zip(places, zip(row, types, strict=True), strict=True))
             values = [
                 store(*given[at], column, number) if at in given else self.default(column)
@@ -126,8 +126,9 @@ class Tables(Writes):
         if sum(column.auto for column in table.columns) > 1 or any(
             column.auto and not any(key.columns[0] == column.name for key in table.keys) for column in table.columns
         ):
-            raise failed(1075, "Incorrect table definition; there can be only one auto column and it must be defined as a "
-                         "key")  # fmt: skip
+            raise failed(
+                1075, "Incorrect table definition; there can be only one auto column and it must be defined as a key"
+            )
         checks.sort(key=lambda check: check.name)  # the order in which MySQL looks at them
         return replace(table, links=tuple(draft.links), checks=tuple(checks))
 
@@ -143,8 +144,11 @@ class Tables(Writes):
                              f"'{link.name}' in the referenced table '{link.table}'")  # fmt: skip
         wanted = tuple(parent.column(name).name for name in link.references)
         if not any(key.columns[: len(wanted)] == wanted for key in parent.keys):
-            raise failed(1822, f"Failed to add the foreign key constraint. Missing index for constraint '{link.name}' in "
-                         f"the referenced table '{link.table}'")  # fmt: skip
+            raise failed(
+                1822,
+                f"Failed to add the foreign key constraint. Missing index for constraint '{link.name}' in the "
+                f"referenced table '{link.table}'",
+            )
 
     def _make(self, table: TableDef) -> TableDef:
         """Create it in SQLite and enter it."""

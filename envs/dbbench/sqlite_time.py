@@ -78,7 +78,7 @@ def _time_format(value: Any, pattern: str) -> str | None:
 
 
 def _add(value: Any, amount: Any, unit: str, sign: int, kind: str) -> str | None:
-    """``value`` moved by an INTERVAL; a date stays one where the unit is a day or more. ``kind``: date, time or else."""
+    """``value`` moved by an INTERVAL; a date stays one where the unit is a day or more. ``kind``: that of ``value``."""
     moment = moment_of(value) if kind != "time" else None
     if kind == "time":
         span = span_of(value)

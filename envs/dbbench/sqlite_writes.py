@@ -117,7 +117,7 @@ class Writes(Queries):
         if len(query.outputs) != len(columns):
             raise failed(1136, "Column count doesn't match value count at row 1")
         types = [output.type for output in query.outputs]
-        return [list(zip(row, types, strict=True)) for row in list(self.state.rows(query.sql))]
+        return [list(zip(row, types, strict=True)) for row in self.state.collected(query.sql)]
 
     def _value(self, node: exp.Expr) -> Any:
         if isinstance(node, exp.Var) and node.name.upper() == "DEFAULT":
@@ -293,7 +293,7 @@ class Writes(Queries):
         if self.scope.aggregates:
             raise failed(1111, "Invalid use of group function")
         shown = ", ".join([*keys, *values])
-        return list(self.state.rows(f"SELECT {shown} FROM {tables}{where}{order}{self._limit(tree)}"))
+        return self.state.collected(f"SELECT {shown} FROM {tables}{where}{order}{self._limit(tree)}")
 
     # DELETE.
 
