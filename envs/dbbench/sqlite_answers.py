@@ -142,7 +142,7 @@ class Answers(Tables):
             rows = [(str(number), str(row[3]).split(" ")[0]) for number, row in enumerate(plan, start=1)]
             return rows, [TEXT, TEXT]
         words = parsed.tokens[1:]
-        if words and words[0].text.upper() == "TABLE" and len(words) > 1:
+        if len(words) > 1 and words[0].token_type == TokenType.TABLE:
             words = words[1:]
         if not words:
             raise syntax_error("")

@@ -5,15 +5,13 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
-from typing import Any
 
-from envs.dbbench.backend import Limits, StatementFailed
-from envs.dbbench.sqlite_aggregates import AGGREGATES
-from envs.dbbench.sqlite_collation import compare_numbers, compare_texts, sort_key
-from envs.dbbench.sqlite_errors import SlowStatement, failed
+from envs.dbbench.backend import Limits
+from envs.dbbench.sqlite_collation import compare_numbers, compare_texts
+from envs.dbbench.sqlite_errors import failed
 from envs.dbbench.sqlite_function import MAX_TEXT
-from envs.dbbench.sqlite_functions import FUNCTIONS
 from envs.dbbench.sqlite_state import State, memory_bytes
+from envs.dbbench.sqlite_teacher import Teacher
 
 __all__ = ["open_connection"]
 
@@ -53,7 +51,7 @@ def open_connection(limits: Limits, seed: int) -> State:
     connection.create_collation("ai", compare_texts)
     connection.create_collation("num", compare_numbers)
     state = State(connection, limits, seed)
-    _teach(connection, state)
+    state.teach = Teacher(connection, state).teach
     connection.set_progress_handler(_watch(state), _STEPS)
     connection.set_authorizer(_authorize)
     return state
@@ -85,63 +83,3 @@ def _authorize(action: int, one: str | None, two: str | None, database: str | No
     if action == sqlite3.SQLITE_FUNCTION and two is not None and not two.startswith("f_") and two not in _BUILT_IN:
         return sqlite3.SQLITE_DENY
     return sqlite3.SQLITE_OK
-
-
-def _teach(connection: sqlite3.Connection, state: State) -> None:
-    """Give SQLite the functions; what they raise is kept, since SQLite says only that something was raised."""
-
-    def guarded(run: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*given: Any) -> Any:
-            try:
-                return run(*given)
-            except (StatementFailed, SlowStatement) as error:
-                state.fault = error
-                raise
-            except (ValueError, ArithmeticError, OverflowError, TypeError) as error:
-                state.fault = failed(1105, f"{type(error).__name__} in a function")
-                raise
-
-        return call
-
-    for name, function in FUNCTIONS.items():
-        connection.create_function(f"f_{name}", -1, guarded(function.bound()), deterministic=function.pure)
-    own: dict[str, tuple[int, Callable[..., Any]]] = {
-        "assign_variable": (2, state.assign_variable),
-        "read_variable": (1, state.variables_get),
-        "rand": (0, state.rand),
-        "rand_of": (2, state.rand_of),
-        "uuid": (0, state.uuid),
-        "sleep": (1, state.sleep),
-        "row_key": (-1, _row_key),
-    }
-    for name, (count, run) in own.items():
-        connection.create_function(f"f_{name}", count, guarded(run))
-    for name, (count, kind, windowed) in AGGREGATES.items():
-        if windowed:
-            connection.create_window_function(f"f_{name}", count, kind)
-        else:
-            connection.create_aggregate(f"f_{name}", count, kind)
-
-    class Single:
-        """The value of a subquery that may have one row only."""
-
-        def __init__(self) -> None:
-            self._rows: list[Any] = []
-
-        def step(self, value: Any) -> None:
-            self._rows.append(value)
-            if len(self._rows) > 1:
-                state.fault = failed(1242, "Subquery returns more than 1 row")
-                raise state.fault
-
-        def finalize(self) -> Any:
-            return self._rows[0] if self._rows else None
-
-    connection.create_aggregate("f_single", 1, Single)
-
-
-def _row_key(*values: Any) -> str | None:
-    """A text that is the same for the same row, as COUNT(DISTINCT a, b) counts; None where a part is NULL."""
-    if None in values:
-        return None
-    return "\x1f".join(sort_key(value) if isinstance(value, str) else repr(value) for value in values)

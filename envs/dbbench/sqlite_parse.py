@@ -141,7 +141,7 @@ def _parse(statement: str, deadline: float) -> Parsed:
         raise _syntax(statement, tokens[0].start)
     if any(token.text.upper() in _FILES and token.token_type == TokenType.VAR for token in tokens):
         raise failed(1227, "Access denied; you need (at least one of) the FILE privilege(s) for this operation")
-    if verb in _WORDS or (verb in _DESCRIBES and len(tokens) > 1 and tokens[1].text.upper() not in _QUERIES):
+    if verb in _WORDS or (verb in _DESCRIBES and len(tokens) > 1 and _word(tokens[1]) not in _QUERIES):
         return Parsed(verb, None, tokens, False)
     tokens, ignore = _plain(verb, tokens)
     _refuse_texts_as_names(statement, verb, tokens)
@@ -219,9 +219,7 @@ def _plain(verb: str, tokens: list[Token]) -> tuple[list[Token], bool]:
             tokens = [tokens[0], _token(TokenType.INTO, "INTO", tokens[1]), *tokens[1:]]
         if verb in ("REPLACE", "INSERT"):
             tokens = [
-                _token(TokenType.VALUES, "VALUES", token)
-                if token.text.upper() == "VALUE" and _opens(tokens, at)
-                else token
+                _token(TokenType.VALUES, "VALUES", token) if _word(token) == "VALUE" and _opens(tokens, at) else token
                 for at, token in enumerate(tokens)
             ]
     elif verb == "SHOW":
@@ -232,6 +230,11 @@ def _plain(verb: str, tokens: list[Token]) -> tuple[list[Token], bool]:
             if at > 2 or _SHOWN.get(token.text.upper()) != ""
         ]  # fmt: skip
     return tokens, ignore
+
+
+def _word(token: Token) -> str:
+    """A token's word in upper case; nothing for a quoted name."""
+    return "" if token.token_type in (TokenType.IDENTIFIER, TokenType.STRING) else token.text.upper()
 
 
 def _opens(tokens: list[Token], at: int) -> bool:

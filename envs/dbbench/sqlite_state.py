@@ -7,7 +7,7 @@ import resource
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from envs.dbbench.backend import PUBLIC_NAME, Limits
@@ -45,6 +45,7 @@ class State:
         self.limits = limits
         self.catalog = Catalog()
         self.deadline = float("inf")
+        self.teach: Callable[[str], None] = lambda sql: None  # the connection's functions, when they are first called
         self.fault: Exception | None = None  # what a function of ours raised within SQLite
         self.written = 0
         self.memory = 0  # bytes of the process when the statement began; 0 where that is not known
@@ -86,6 +87,7 @@ class State:
 
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Run SQLite's statement. Raises sqlite3.Error, or what a function of ours raised in it; SlowStatement."""
+        self.teach(sql)
         try:
             return self.connection.execute(sql, parameters)
         except sqlite3.Error as error:
