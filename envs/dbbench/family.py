@@ -11,8 +11,9 @@ from hashlib import sha256
 from envs.dbbench.backend import Backend, Limits
 from envs.dbbench.env import DbBenchEnv
 from envs.dbbench.generator import GENERATED_SPLITS, MAX_INDEX, generate, index_of_type
+from envs.dbbench.gold import GoldBook
 from envs.dbbench.server_backend import ServerBackend
-from envs.dbbench.tasks import DbTask, TaskFile, find_task_files
+from envs.dbbench.tasks import DbTask, TaskFile, fetched_data_dir, find_task_files
 from envs.errors import ConfigError, UnknownSplit, UnknownTask, UnknownTaskType
 from envs.types import EnvSpec, Readiness, Split, Task, TaskPage
 
@@ -30,8 +31,8 @@ class DbBenchFamily:
     ``url`` (or ``DBBENCH_URL``) names a running server, or several that are parted by blanks or commas; ``sqlite:`` is
     an approximation without any. Without it a private server is started from ``server_binary`` (or
     ``DBBENCH_SERVER_BINARY``, or what is installed) on first need or by ``start()``; ``max_data_bytes`` bounds all its
-    data. ``data_dir`` (or ``DBBENCH_DATA``) is a folder with ``standard.jsonl`` and other task files.
-    ``max_connections`` bounds the episodes that are live at once on each server, ``spare_databases`` of them are made
+    data. ``data_dir`` (or ``DBBENCH_DATA``, or where ``envloop env fetch dbbench`` puts them) is a folder with
+    ``standard.jsonl`` and other task files. ``max_connections`` bounds the episodes that are live at once on each server, ``spare_databases`` of them are made
     ahead. The other limits are those of ``Limits``. Raises: ConfigError for a wrong setting, TaskDataError for a
     broken task file, when it is first read.
     """
@@ -83,7 +84,9 @@ class DbBenchFamily:
                 spare=spare_databases,
                 max_data_bytes=max_data_bytes,
             )
-        self._files = {file.name: file for file in find_task_files(data_dir or os.environ.get("DBBENCH_DATA"))}
+        folder = data_dir or os.environ.get("DBBENCH_DATA") or fetched_data_dir()
+        self._files = {file.name: file for file in find_task_files(folder)}
+        self._gold = GoldBook(limits=self._limits)
         self._closed = False
 
     # Tasks.
@@ -150,6 +153,10 @@ class DbBenchFamily:
             raise UnknownTask(f"no task {task_id}", hint=f"indices go up to {MAX_INDEX - 1}")
         return generate(split, index)
 
+    def _find_with_gold(self, task_id: str) -> DbTask:
+        """The task to be played: where its file has the statement alone, the database says what it finds."""
+        return self._gold.complete(self._find(task_id), self._backend)
+
     # The server.
 
     def start(self) -> None:
@@ -163,7 +170,7 @@ class DbBenchFamily:
     def make(self) -> DbBenchEnv:
         """A new environment. The first call starts the server."""
         self._backend.start()
-        return DbBenchEnv(self._backend, self._find, self._limits)
+        return DbBenchEnv(self._backend, self._find_with_gold, self._limits)
 
     def ready(self) -> Readiness:
         """Whether episodes can start; a private server that has not been started yet is no obstacle."""
