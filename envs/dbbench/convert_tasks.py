@@ -21,6 +21,7 @@ from envs.dbbench.convert_tables import TableWriter, UnfitTable
 from envs.dbbench.gold import answer_texts
 from envs.dbbench.gold_check import check_gold
 from envs.dbbench.scoring import answer_matches
+from envs.dbbench.tables import Table
 from envs.dbbench.tasks import DbTask, parse_task
 
 __all__ = ["MAX_VALUES", "ConvertReport", "Converted", "convert_questions"]
@@ -28,6 +29,7 @@ __all__ = ["MAX_VALUES", "ConvertReport", "Converted", "convert_questions"]
 MAX_VALUES = 50  # of an answer
 _MAX_LINE = 8 * 2**20  # characters of a task
 _BATCH = 64  # tasks that are checked together, and in memory at once
+_KNOWN = 64  # tables that are kept as they were read back
 _OPEN = 4  # databases kept open, and copies: questions on one mostly follow each other
 
 
@@ -107,8 +109,11 @@ def _rows(
     all_tables: bool,
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[Converted]:
+    known: dict[bytes, Table] = {}
     for number, question in enumerate(found.questions):
         report.questions += 1
+        if len(known) > _KNOWN:
+            known.clear()
         if progress is not None:
             progress(number + 1, len(found.questions))
         try:
@@ -117,7 +122,7 @@ def _rows(
             if len(line) > _MAX_LINE:
                 raise _LeftOut("its tables are too large")
             # Read back by the rules of task files: what is written must be one.
-            task = parse_task(line, split="converted", index=number, where=question.source)
+            task = parse_task(line, split="converted", index=number, where=question.source, known=known)
         except (_LeftOut, NoMysqlForm, UnfitTable) as reason:
             report.left_out[str(reason)] += 1
         else:

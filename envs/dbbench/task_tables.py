@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,24 +14,24 @@ __all__ = ["BadRow", "find_key_cycle", "in_key_order", "read_tables"]
 
 _MAX_NAME = 64  # characters of a table's or a column's name, in MySQL and MariaDB
 _INTEGERS = frozenset({"INT", "INTEGER"})
-_SCALARS = (str, int, float, type(None))
+_SCALARS = {str, int, float, bool, type(None)}
 
 
 class BadRow(Exception):
     """What is wrong with a row of a task file; whoever reads the file adds file and line."""
 
 
-def read_tables(item: object, *, typed: bool = False) -> tuple[Table, ...]:
+def read_tables(item: object, *, typed: bool = False, known: dict[bytes, Table] | None = None) -> tuple[Table, ...]:
     """The tables of a row's ``table``: one object or a list. Typed ones come in an order that their foreign keys allow.
 
-    Raises BadRow.
+    ``known`` keeps typed tables for the next row: many questions are asked about one database. Raises BadRow.
     """
     if not isinstance(item, (list, dict)) or not item:
         raise BadRow("table is missing")
     items = item if isinstance(item, list) else [item]
     if not typed:
         return tuple(_plain_table(one) for one in items)
-    tables = [_typed_table(one) for one in items]
+    tables = [_known_table(one, {} if known is None else known) for one in items]
     seen: set[str] = set()
     for table in tables:
         if table.name.casefold() in seen:
@@ -91,6 +93,13 @@ def _row(row: object, width: int, table: str, index: int) -> Sequence[Any]:
 # Typed tables. Names are taken as they are: keys and gold statements speak of them.
 
 
+def _known_table(item: object, known: dict[bytes, Table]) -> Table:
+    key = hashlib.sha256(json.dumps(item).encode()).digest()
+    if key not in known:
+        known[key] = _typed_table(item)
+    return known[key]
+
+
 def _typed_table(item: object) -> Table:
     name, info, columns, rows = _parts(item)
     names = tuple(_exact_name(column, name) for column in columns)
@@ -100,12 +109,12 @@ def _typed_table(item: object) -> Table:
     if not all(isinstance(kind, str) for kind in declared):
         raise BadRow(f"a column of table {name!r} has a type that is no text")
     cells = [_row(row, len(names), name, i) for i, row in enumerate(rows)]
-    for i, row in enumerate(cells):
-        if not all(isinstance(value, _SCALARS) for value in row):
-            raise BadRow(f"row {i} of table {name!r} holds a list or an object")
+    values: list[tuple[Value, ...]] = list(zip(*cells, strict=True)) if cells else [()] * len(names)
+    for column, cell in zip(names, values, strict=True):
+        if not set(map(type, cell)) <= _SCALARS:
+            raise BadRow(f"column {column!r} of table {name!r} holds a list or an object")
     primary = _names(info.get("primary_key", []), f"primary_key of table {name!r}")
     foreign = _foreign_keys(info.get("foreign_keys", []), name)
-    values = [[row[position] for row in cells] for position in range(len(names))]
     kinds = [normal_type(kind, column) for kind, column in zip(declared, values, strict=True)]
     for key in (primary, *(key.columns for key in foreign)):
         _known_columns(key, names, name)

@@ -110,15 +110,20 @@ def key_type(kind: str, values: Sequence[Value], columns: int) -> str:
 
 def column_texts(values: Sequence[Value], kind: str) -> list[str | None]:
     """``value_text`` of a column's values. Raises ValueError for the first that is none of the type."""
-    there = [value for value in values if value is not None]
-    if kind in _TEXT_BYTES and all(type(value) is str for value in there):
-        # Four bytes a character at most: a column of short texts needs no closer look.
-        if 4 * max((len(str(value)) for value in there), default=0) <= _TEXT_BYTES[kind]:
+    # The common cases for a whole column at once: files hold millions of values.
+    there = values if None not in values else [value for value in values if value is not None]
+    found = set(map(type, there))
+    if kind in _TEXT_BYTES and found <= {str}:
+        longest = max((len(str(value)) for value in there), default=0)
+        if 4 * longest <= _TEXT_BYTES[kind]:  # four bytes a character at most
             return [None if value is None else str(value) for value in values]
-    elif kind in _INTEGER_BITS and all(type(value) is int for value in there):
+    elif kind in _INTEGER_BITS and found <= {int}:
         half = 2 ** (_INTEGER_BITS[kind] - 1)
         if all(-half <= int(value) < half for value in there):
             return [None if value is None else str(value) for value in values]
+    elif found <= {str}:
+        texts = {value: value_text(value, kind) for value in set(there)}
+        return [None if value is None else texts[value] for value in values]
     return [value_text(value, kind) for value in values]
 
 

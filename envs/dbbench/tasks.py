@@ -199,11 +199,12 @@ def find_task_files(data_dir: str | Path | None) -> list[TaskFile]:
 def _read(path: Path, split: str) -> Iterable[DbTask]:
     opener = gzip.open if path.suffix == ".gz" else open
     index = 0
+    known: dict[bytes, Table] = {}
     try:
         with opener(path, "rt", encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield parse_task(line, split=split, index=index, where=f"{path}:{number}")
+                    yield parse_task(line, split=split, index=index, where=f"{path}:{number}", known=known)
                     index += 1
     except (OSError, UnicodeDecodeError, EOFError) as error:
         raise TaskDataError(f"{path} cannot be read: {error}", hint="fetch the file again") from error
@@ -211,18 +212,18 @@ def _read(path: Path, split: str) -> Iterable[DbTask]:
         raise TaskDataError(f"{path} holds no task", hint="fetch the file again or remove it")
 
 
-def parse_task(line: str, *, split: str, index: int, where: str) -> DbTask:
-    """One task from its JSON line. Raises TaskDataError: ``where: reason``."""
+def parse_task(line: str, *, split: str, index: int, where: str, known: dict[bytes, Table] | None = None) -> DbTask:
+    """One task from its JSON line; ``known`` keeps its typed tables. Raises TaskDataError: ``where: reason``."""
     try:
         row = json.loads(line)
-        return _parse(row, split, index)
+        return _parse(row, split, index, known)
     except (json.JSONDecodeError, RecursionError) as error:
         raise TaskDataError(f"{where}: not JSON: {error}", hint="one JSON object a line") from None
     except BadRow as error:
         raise TaskDataError(f"{where}: {error}", hint="docs/dbbench-data.md describes the format") from None
 
 
-def _parse(row: object, split: str, index: int) -> DbTask:
+def _parse(row: object, split: str, index: int, known: dict[bytes, Table] | None) -> DbTask:
     if not isinstance(row, dict):
         raise BadRow("not a JSON object")
     kinds = row.get("type")
@@ -232,7 +233,7 @@ def _parse(row: object, split: str, index: int) -> DbTask:
     typed = row.get("typed", False)
     if not isinstance(typed, bool):
         raise BadRow("typed is neither true nor false")
-    tables = read_tables(row.get("table"), typed=typed)
+    tables = read_tables(row.get("table"), typed=typed, known=known)
     description = _string(row, "description")
     if not description:
         raise BadRow("description is missing")

@@ -186,6 +186,17 @@ def test_a_key_to_the_own_table_names_rows_before_it():
         parse(tree([[2, 1], [1, None]]))
 
 
+def test_tables_that_several_tasks_of_a_file_ask_about_are_held_once(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    other = PARENTS | {"table_info": PARENTS["table_info"] | {"rows": [[1, "1"], [2, "2"]]}}
+    rows = [TYPED, TYPED | {"description": "And now?"}, TYPED | {"table": [other, CHILDREN]}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first, second, third = TaskFile("mine", path, SplitRole.TRAIN).tasks
+    assert all(a is b for a, b in zip(first.tables, second.tables, strict=True))
+    assert third.tables[0].rows == (("1", "1"), ("2", "2"))
+    assert third.tables[1] is first.tables[1]
+
+
 def test_the_example_of_the_docs_is_a_task(repo_root):
     text = (repo_root / "docs/dbbench-data.md").read_text()
     example = text.partition("```json\n")[2].partition("```")[0]
