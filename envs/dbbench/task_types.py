@@ -119,7 +119,8 @@ def column_texts(values: Sequence[Value], kind: str) -> list[str | None]:
             return [None if value is None else str(value) for value in values]
     elif kind in _INTEGER_BITS and found <= {int}:
         half = 2 ** (_INTEGER_BITS[kind] - 1)
-        if all(-half <= int(value) < half for value in there):
+        numbers = [value for value in there if isinstance(value, int)]
+        if not numbers or (-half <= min(numbers) and max(numbers) < half):
             return [None if value is None else str(value) for value in values]
     elif found <= {str}:
         texts = {value: value_text(value, kind) for value in set(there)}
