@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 from typer.core import TyperGroup
 
@@ -14,7 +16,7 @@ __all__ = ["generate_app"]
 class _ByEnvironment(TyperGroup):
     """Takes ``dbbench`` for what it is and leaves all else to alfworld's command, which was there first."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args or (args[0] not in self.commands and args[0] != "--help"):
             args = ["alfworld", *args]
         return super().parse_args(ctx, args)

@@ -78,7 +78,7 @@ BUSINESS = (
             Name("name", "Patient", _PERSON), (
             Category("town", "Town", "city"),
             Category("blood_type", "Blood type", ("A", "B", "AB", "O")),
-            Category("insurance", "Insurance", ("Public", "Private", "None needed")),
+            Category("insurance", "Insurance", ("Public", "Private", "Self-paid")),
             Number("age", "Age", 18, 96, additive=False),
             Number("weight", "Weight (kg)", 42, 131, 1, additive=False),
             Number("stay", "Stay (days)", 1, 45),
@@ -107,7 +107,7 @@ BUSINESS = (
             Number("credits", "Credits", 2, 12),
             Number("students", "Students enrolled", 6, 240),
             Number("fee", "Fee (EUR)", 80, 1900),
-            Number("room", "Room no.", 4, 330, additive=False, code=True),
+            Number("room", "Room no", 4, 330, additive=False, code=True),
         ), (Link("teacher_id", "Teacher", "teacher", "teacher"),)),
         Entity("exam", "exams", ("Exams",), None, (
             Day("exam_date", "Date", 2021, 2024),

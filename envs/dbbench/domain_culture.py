@@ -104,7 +104,7 @@ CULTURE = (
             Number("height", "Height (cm)", 18, 320),
             Number("width", "Width (cm)", 18, 410),
             Number("value", "Value (thousand $)", 2, 9000, 1),
-            Number("inventory_number", "Inv. no.", 7, 2400, additive=False, code=True),
+            Number("inventory_number", "Inventory no", 7, 2400, additive=False, code=True),
         ), (Link("museum_id", "Museum", "museum", "museum"),)),
     )),
     Domain("football", "match", (

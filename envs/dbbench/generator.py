@@ -10,6 +10,7 @@ that a guess hits, are not taken (``generator_checks``).
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
@@ -83,6 +84,7 @@ _OFFERS: dict[str, tuple[Offer, ...]] = {
 # The share of AgentBench's manner, one table of TEXT columns, by level: about half of all tasks.
 _FLAT = {Level.EASY: 1.0, Level.MEDIUM: 0.35, Level.HARD: 0.2}
 _TRIES = 6  # drafts of one scene, before another is drawn
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _FAITHFUL = 8  # scenes for which one intent is kept, so that those which are often rejected are not crowded out
 
 
@@ -175,7 +177,7 @@ def _finished(split: str, index: int, scene: Scene, draft: Draft) -> Made:
         tables=tuple(table.table for table in scene.tables),
         description=draft.question,
         add_description=_described([table.table for table in scene.tables]),
-        evidence=draft.evidence or _hint(scene),
+        evidence=_evidence(scene, draft, answers),
         gold_answers=answers,
         gold_sql=statements,
         gold_hash=digest,
@@ -226,6 +228,14 @@ def _described(tables: Sequence[Table]) -> str:
         for i, table in enumerate(tables, start=1)
     ]
     return " ".join(parts)
+
+
+def _evidence(scene: Scene, draft: Draft, answers: tuple[str, ...]) -> str:
+    """What the draft needs, how a DATE is to be written, or now and then a unit."""
+    parts = [draft.evidence]
+    if not scene.flat and any(_DATE.fullmatch(answer) for answer in answers):
+        parts.append("A date is answered as in 2020-01-31.")
+    return " ".join(filter(None, parts)) or _hint(scene)
 
 
 def _hint(scene: Scene) -> str:

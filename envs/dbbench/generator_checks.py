@@ -46,6 +46,7 @@ def check_question(scene: Scene, draft: Draft) -> tuple[str, ...]:
     query = draft.query
     assert query is not None
     _check_ties(scene, query)
+    _check_groups(scene, query)
     found = evaluate(scene, query)
     answers = _usable(flatten(found))
     if len(answers) > 1 and len(set(map(fold, answers))) < len(answers) and (len(found[0]) == 1 or _numbers(answers)):
@@ -65,6 +66,9 @@ def _usable(values: Sequence[str | None]) -> tuple[str, ...]:
     if len(answers) > MAX_ANSWERS:
         raise Rejected(Reason.TOO_MANY)
     if any(_garbled(answer) for answer in answers):
+        raise Rejected(Reason.GARBLED)
+    # Beside text, numbers are compared as text: 12.50 would not be 12.5.
+    if not _numbers(answers) and any(_number(answer) is not None and "." in answer for answer in answers):
         raise Rejected(Reason.GARBLED)
     return answers
 
@@ -115,6 +119,21 @@ def _check_ties(scene: Scene, query: Query | Difference) -> None:
                 raise Rejected(Reason.TIE)
 
 
+def _check_groups(scene: Scene, query: Query | Difference) -> None:
+    """Where the fewest or the lowest total is asked for, a group that the conditions leave empty might be meant."""
+    for part in _parts(query):
+        if part.group is None or part.descending or not isinstance(part.order, Agg):
+            continue
+        if part.order.function in ("COUNT", "SUM") and part.where:
+            kept = tuple(condition for condition in part.where if condition.op in ("not null", "in"))
+            counts = [
+                len(evaluate(scene, Query(part.base, (part.group,), part.joins, where, distinct=True)))
+                for where in (part.where, kept)
+            ]
+            if counts[0] != counts[1]:
+                raise Rejected(Reason.EMPTY_GROUP)
+
+
 def _parts(query: Query | Difference) -> Iterator[Query]:
     """The query and those within it."""
     if isinstance(query, Difference):
@@ -147,6 +166,8 @@ def _readings(scene: Scene, query: Query, said: frozenset[str]) -> Iterator[tupl
     for i, term in enumerate(query.select):
         for reason, changed in _other_terms(scene, term, said):
             yield reason, replace(query, select=(*query.select[:i], changed, *query.select[i + 1 :]))
+    if query.group is not None and scene.tables[query.group.table].fields[query.group.column].blank:
+        yield Reason.NULLS, replace(query, where=(*query.where, Condition(query.group, "<>", "")))
     if query.order is not None:
         if isinstance(query.order, Ref) and _field_is_code(scene, query.order):
             yield Reason.TEXT_ORDER, replace(query, lexical=True)
@@ -170,7 +191,7 @@ def _other_conditions(scene: Scene, condition: Condition, said: frozenset[str]) 
         return
     field = scene.tables[ref.table].fields[ref.column]
     cells = [row[ref.column] for row in scene.tables[ref.table].table.rows]
-    if op == "<>" and None in cells:
+    if op == "<>" and (None in cells or "" in cells):
         raise Rejected(Reason.NULLS)
     if field.numeric or field.kind == "date" or op in ("null", "not null"):
         return
@@ -206,6 +227,8 @@ def _other_terms(scene: Scene, term: Term, said: frozenset[str]) -> Iterator[tup
     if isinstance(term, Ref) or term.ref is None:
         return
     if term.function == "COUNT":
+        if term.distinct and any(row[term.ref.column] == "" for row in scene.tables[term.ref.table].table.rows):
+            raise Rejected(Reason.NULLS)  # whether an empty cell is a value is left open
         if term.distinct and "different" not in said:
             yield Reason.DISTINCT, replace(term, distinct=False)
         if not term.distinct and "null" not in said:  # of a column: rows without a value may be meant, too

@@ -74,7 +74,7 @@ def _beyond_average(speech: Speech) -> Draft:
         f"Which {rows} {clause} have {speech.one(number)} {word} {whole}?",
         f"Name the {rows} {clause} with {speech.one(number)} {word} {whole}.",
         f"Compare the {rows} {clause} with {whole}: which lie {word} it?",
-        f"List each {speech.main.row} {clause} that is {word} {whole}.",
+        f"List each {speech.main.row} {clause} that has {speech.one(number)} {word} {whole}.",
     )
     where = (*own, Condition(number, ">" if above else "<", Query(name.table, (Agg("AVG", number),))))
     return Draft("beyond average", speech.ask(question), Query(name.table, (name,), where=where))

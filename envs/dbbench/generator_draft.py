@@ -31,6 +31,7 @@ class Reason(StrEnum):
     GARBLED = "garbled"  # the scoring rules would change the value
     TRIVIAL = "trivial"  # a guess without a query hits it
     TIE = "tie"
+    EMPTY_GROUP = "groups without rows"  # whether the lowest of all may be one of them
     INCLUSIVE = "greater or at least"
     FOLDING = "case or accents"
     SUBSTRING = "substring"

@@ -27,7 +27,7 @@ def _new_row(speech: Speech, place: int) -> list[str | None]:
         elif field.kind == "id":
             row.append(str(max(int(cells[column] or 0) for cells in rows) + 1 + place))
         else:
-            row.append(speech.draw.pick([cells[column] for cells in rows if cells[column] is not None] or [None]))
+            row.append(speech.draw.pick([cells[column] for cells in rows if cells[column]] or [None]))
     return row
 
 

@@ -97,7 +97,7 @@ def _lookup_parent(speech: Speech) -> Draft:
     said, key, role = speech.said(wanted), speech.value(name, text), join.said
     question = speech.pick(
         f"What is the {said} of the {role} of {key}?",
-        f"The {speech.main.row} {key} has a {role}. What is its {said}?",
+        f"The {speech.main.row} {key} has {speech.a(role)}. What is its {said}?",
         f"Look up the {role} of the {speech.main.row} {key} and tell me its {said}.",
         f"{said} of {key}'s {role}?",
     )

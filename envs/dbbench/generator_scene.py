@@ -28,8 +28,8 @@ class Field:
     """A column: its name, how questions call it, its type in SQL.
 
     ``text``: a TEXT column whatever it holds. ``thousands``: numbers there are written as ``12,345``; ``long``: dates
-    as ``5 May 2020``. ``code``: a number that a person might order as text. ``unit``: of its numbers, where
-    its name does not tell.
+    as ``5 May 2020``. ``blank``: some cells are empty. ``code``: a number that a person might order as text. ``unit``:
+    of its numbers, where its name does not tell.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Field:
     thousands: bool = False
     long: bool = False
     nullable: bool = False
+    blank: bool = False
     unit: str = ""
 
     @property

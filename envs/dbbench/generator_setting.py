@@ -19,6 +19,7 @@ __all__ = ["Need", "draw_scene", "number_text", "set_flat", "set_typed"]
 _FEW = 5  # values of a category that are drawn from a long list
 _SPARE = 4
 _NULLABLE, _NULL = 0.3, 0.12  # the share of typed columns that may be NULL, and of their cells that are
+_BLANKABLE = 0.15  # the share of TEXT columns that have empty cells
 
 
 type Need = Literal["", "typed", "parent", "child", "both", "leaf", "typed leaf"]
@@ -91,9 +92,8 @@ def set_typed(draw: Draw, domain: Domain, tables: int, columns: int, need: Need 
     for entity in entities:
         least = columns if entity is main else 2
         links = [link for link in entity.links if link.to in places]
-        made, names = _typed(
-            draw, entity, links, {row: built[i] for row, i in places.items() if i < len(built)}, least, plain
-        )
+        others = {row: built[i] for row, i in places.items() if i < len(built)}
+        made, names = _typed(draw, entity, links, others, least, plain=plain, main=entity is main)
         for link in links:
             column = made.table.columns.index(link.column)
             joins.append(Join(len(built), column, places[link.to], link.said))
@@ -103,15 +103,21 @@ def set_typed(draw: Draw, domain: Domain, tables: int, columns: int, need: Need 
     return Scene(draw, domain.name, tuple(built), tuple(joins), places[main.row], spare)
 
 
-def _typed(  # noqa: PLR0917 - one caller
-    draw: Draw, entity: Entity, links: list[Link], others: Mapping[str, SceneTable], columns: int, plain: bool
+def _typed(
+    draw: Draw,
+    entity: Entity,
+    links: list[Link],
+    others: Mapping[str, SceneTable],
+    columns: int,
+    *,
+    plain: bool,
+    main: bool,
 ) -> tuple[SceneTable, tuple[str, ...]]:
-    is_child = entity.name is None
-    count = draw.between(12, 60) if is_child else draw.between(10, 40) if links else draw.between(5, 12)
+    count = draw.between(10, 40) if main else draw.between(12, 60) if entity.name is None else draw.between(5, 12)
     names: list[str] = []
     if entity.name is not None:
-        names = _names(draw, entity.name, count + _SPARE)
-        count = len(names) - _SPARE
+        names = _names(draw, entity.name, count + (_SPARE if main else 0))
+        count = min(count, len(names) - (_SPARE if main else 0))
     first = draw.pick((1, 1, 101, 2001))
     made: list[tuple[Field, list[str | None]]] = []
     identity = "id" if plain else f"{entity.row}_id"
@@ -159,7 +165,7 @@ def _flat_field(draw: Draw, column: Category | Number | Day) -> Field:
             return Field(column.header, said, "number", "TEXT", column.places, column.additive, column.code)
         case Day():
             return Field(column.header, said, "date", long=draw.chance(0.5))
-    return Field(column.header, said, "category")
+    return Field(column.header, said, "category", blank=draw.chance(_BLANKABLE))
 
 
 def _typed_field(draw: Draw, column: Category | Number | Day) -> Field:
@@ -191,7 +197,8 @@ def _cells(draw: Draw, column: Category | Number | Day, field: Field, count: int
         case Category(values=values):
             source = vocabulary()[values] if isinstance(values, str) else values
             pool = draw.some(source, draw.between(3, _FEW))
-            return [draw.pick(pool) for _ in range(count)]
+            cells = [draw.pick(pool) for _ in range(count)]
+            return ["" if draw.chance(_NULL) else cell for cell in cells] if field.blank else cells
         case Number():
             texts = [number_text(draw, column.low, column.high, column.places) for _ in range(count)]
             return [f"{int(text):,}" for text in texts] if field.thousands else texts

@@ -30,7 +30,7 @@ def _settable(speech: Speech) -> list[int]:
 def _new_value(speech: Speech, column: int) -> str:
     """Another value of the column's kind."""
     base = speech.scene.main
-    cells = [row[column] for row in speech.scene.tables[base].table.rows if row[column] is not None]
+    cells = [row[column] for row in speech.scene.tables[base].table.rows if row[column]]
     return speech.draw.pick(cells or [None]) or _nothing()
 
 

@@ -85,6 +85,11 @@ class Speech:
         name = f"{word} {self.said(ref)}" if word else self.said(ref)
         return name if _plural(self.said(ref)) else f"{_article(name)}{name}"
 
+    @staticmethod
+    def a(name: str) -> str:
+        """The name with its article."""
+        return f"{_article(name)}{name}"
+
     def value(self, ref: Ref, text: str) -> str:
         """A cell's text in a sentence: quoted by habit, a date as people write it."""
         field = self.scene.tables[ref.table].fields[ref.column]
@@ -128,6 +133,8 @@ class Speech:
         if not asked:
             return ""
         manner = self.draw.pick(_STYLES) if style is None else style
+        if manner == "with" and any(condition.ref.table != base for condition in asked):
+            manner = "whose"  # "with a department's city of Celle" is no English
         parts = [self.condition(condition, base, manner) for condition in asked]
         match manner:
             case "whose":
@@ -224,6 +231,8 @@ class Speech:
             texts = list(dict.fromkeys(text for _, text in known if text))
             if len(texts) > 3 and draw.chance(0.15) and self.level is not Level.EASY:
                 return Condition(ref, "in", tuple(draw.some(texts, 2)))
+            if draw.chance(0.08):
+                return Condition(ref, "<>", draw.pick(texts))
             return Condition(ref, "=", draw.pick(texts))
         if field.kind == "date":
             return self._date_filter(ref, sorted(str(value) for value, _ in known), [text or "" for _, text in known])
