@@ -28,7 +28,7 @@ from envs.dbbench.sqlite_values import format_moment, format_span, moment_of, sp
 if TYPE_CHECKING:
     pass
 
-__all__ = ["Conversions", "loosened"]
+__all__ = ["Conversions", "balanced", "loosened", "row_parts"]
 
 _WORDS = {DATE.kind: "DATE", DATETIME.kind: "DATETIME", TIME.kind: "TIME"}
 _DECIMALS = {"+": "dec_add", "-": "dec_sub", "*": "dec_mul", "%": "dec_mod"}
@@ -231,3 +231,20 @@ def _moment_text(text: str, kind: str) -> str | None:
     if moment is None:
         return None
     return format_moment(moment)[:10] if kind == "date" else format_moment(moment, 6 if moment.microsecond else 0)
+
+
+def balanced(parts: list[str], word: str) -> str:
+    """A chain of conditions as a tree of little depth, which SQLite bounds."""
+    if len(parts) > 20:
+        half = len(parts) // 2
+        parts = [balanced(parts[:half], word), balanced(parts[half:], word)]
+    return "(" + word.join(parts) + ")"
+
+
+def row_parts(node: exp.Expr) -> list[exp.Expr] | None:
+    """The parts of ``(a, b)`` or ``ROW(a, b)``; None for what is no row."""
+    if isinstance(node, exp.Tuple):
+        return list(node.expressions)
+    if isinstance(node, exp.Anonymous) and str(node.this).upper() == "ROW":
+        return list(node.expressions)
+    return None

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlglot import exp
 
-from envs.dbbench.sqlite_conversions import Conversions
+from envs.dbbench.sqlite_conversions import Conversions, balanced, row_parts
 from envs.dbbench.sqlite_errors import failed, syntax_error, unsupported
 from envs.dbbench.sqlite_scope import NOTHING, Scope, Typed, literal
 from envs.dbbench.sqlite_types import (
@@ -100,7 +101,8 @@ class Expressions(Conversions):
             scale = len(text) - text.index(".") - 1
             return Typed(literal(text), decimal_type(scale, len(text)))
         if len(text.lstrip("0")) > 18 and int(text) > 2**63 - 1:
-            return Typed(literal(text.lstrip("0")), decimal_type(0, len(text)))
+            name = "bigint" if int(text) < 2**64 else "decimal"
+            return Typed(literal(text.lstrip("0")), replace(decimal_type(0, len(text)), name=name))
         return Typed(text.lstrip("0") or "0", SqlType("int", "bigint", len(text)))
 
     def _column(self, node: exp.Column) -> Typed:
@@ -150,7 +152,7 @@ class Expressions(Conversions):
 
     def _connected(self, node: exp.Connector) -> Typed:
         word = " AND " if isinstance(node, exp.And) else " OR "
-        return Typed(_balanced([self.truth(part) for part in node.flatten()], word), INT)
+        return Typed(balanced([self.truth(part) for part in node.flatten()], word), INT)
 
     def _xor(self, node: exp.Xor) -> Typed:
         return Typed(f"((NOT {self.truth(node.this)}) <> (NOT {self.truth(node.expression)}))", INT)
@@ -185,7 +187,7 @@ class Expressions(Conversions):
         one, two = node.this, node.expression
         if isinstance(two, (exp.Any, exp.All)):
             return self._quantified(one, sign, two)
-        first, second = _row(one), _row(two)
+        first, second = row_parts(one), row_parts(two)
         if first is not None or second is not None:
             return self._rows_compared(sign, first or [one], second or [two])
         return Typed(self.compared(sign, self.compile(one), self.compile(two)), INT)
@@ -210,11 +212,11 @@ class Expressions(Conversions):
 
     def _in(self, node: exp.In) -> Typed:
         query = node.args.get("query")
-        row = _row(node.this)
+        row = row_parts(node.this)
         if query is not None:
             return self._in_query(row or [node.this], query)
         if row is not None:
-            parts = [self._rows_compared("=", row, _row(item) or [item]).sql for item in node.expressions]
+            parts = [self._rows_compared("=", row, row_parts(item) or [item]).sql for item in node.expressions]
             return Typed("(" + " OR ".join(parts) + ")", INT)
         value = self.compile(node.this)
         groups: dict[tuple[str, str], list[str]] = {}
@@ -387,20 +389,3 @@ class Expressions(Conversions):
         exp.Localtimestamp: lambda self, node: self.call("NOW", []),
         exp.CurrentUser: lambda self, node: self.call("CURRENT_USER", []),
     }
-
-
-def _balanced(parts: list[str], word: str) -> str:
-    """A chain of conditions as a tree of little depth, which SQLite bounds."""
-    if len(parts) > 20:
-        half = len(parts) // 2
-        parts = [_balanced(parts[:half], word), _balanced(parts[half:], word)]
-    return "(" + word.join(parts) + ")"
-
-
-def _row(node: exp.Expr) -> list[exp.Expr] | None:
-    """The parts of ``(a, b)`` or ``ROW(a, b)``; None for what is no row."""
-    if isinstance(node, exp.Tuple):
-        return list(node.expressions)
-    if isinstance(node, exp.Anonymous) and str(node.this).upper() == "ROW":
-        return list(node.expressions)
-    return None

@@ -16,7 +16,7 @@ from sqlglot.errors import SqlglotError
 from sqlglot.parsers.mysql import MySQLParser
 from sqlglot.tokenizer_core import Token, TokenType
 
-from envs.dbbench.backend import StatementFailed
+from envs.dbbench.backend import TOO_BIG, StatementFailed
 from envs.dbbench.sqlite_errors import SlowStatement, failed, syntax_error
 
 __all__ = ["Parsed", "parse"]
@@ -126,7 +126,7 @@ def _short(statement: str) -> Parsed:
 
 def _parse(statement: str, deadline: float) -> Parsed:
     if len(statement) > MAX_PARSED:
-        raise failed(1153, "Got a packet bigger than 'max_allowed_packet' bytes")
+        raise StatementFailed(TOO_BIG, 1153)
     try:
         tokens = _DIALECT.tokenize(statement)
     except (SqlglotError, ValueError):
@@ -136,7 +136,7 @@ def _parse(statement: str, deadline: float) -> Parsed:
     if not tokens:
         raise failed(1065, "Query was empty")
     _bounded(statement, tokens)
-    verb = tokens[0].text.upper()
+    verb = tokens[0].text.upper().partition(" ")[0]  # LOCK TABLES is one word for sqlglot
     if verb not in _VERBS:
         raise _syntax(statement, tokens[0].start)
     if any(token.text.upper() in _FILES and token.token_type == TokenType.VAR for token in tokens):

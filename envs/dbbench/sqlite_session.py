@@ -102,6 +102,8 @@ class SqliteSession:
             self._run(statement, outcome, began)
         except StatementFailed as error:
             outcome.text, outcome.valid = str(error), False
+            if outcome.text == TOO_BIG:
+                outcome.limits = ("statement_bytes",)
         except SlowStatement:
             outcome.text, outcome.valid, outcome.limits = TIMED_OUT, False, ("seconds",)
         except TableFull as error:
@@ -127,7 +129,6 @@ class SqliteSession:
             outcome.limits = ("statements",)
             raise StatementFailed(_TOO_MANY.format(self._limits.statements))
         if len(statement.encode("utf-8", "surrogatepass")) > self._limits.statement_bytes:
-            outcome.limits = ("statement_bytes",)
             raise StatementFailed(TOO_BIG)
         if _NO_SURROGATES.search(statement):
             statement.encode("utf-8")

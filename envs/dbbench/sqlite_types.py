@@ -162,6 +162,8 @@ def shown(value: Any, kind: SqlType) -> Any:
                 raise failed(1690, "BIGINT value is out of range")
             return int(value)
         case "decimal":
+            if kind.name == "bigint":  # a number beyond SQLite's own
+                return int(value)
             return Decimal(str(value)) if kind.loose else quantized(Decimal(str(value)), kind.scale)
         case "double":
             if value - value != 0:
