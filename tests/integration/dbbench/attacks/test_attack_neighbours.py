@@ -97,18 +97,21 @@ def told(env, statement: str, victim: str) -> str:
     return run(env, statement).observation.text.replace(victim, "X").replace(victim[:-1], "X")
 
 
-@pytest.mark.parametrize("statement", REACHING)
-def test_another_episode_is_out_of_reach(attacker, bystander, statement):
+@pytest.mark.parametrize("verb", sorted({statement.split()[0] for statement in REACHING}))
+def test_another_episode_is_out_of_reach(attacker, bystander, verb):
     env = attacker()
     run(env, "CREATE TABLE own (line TEXT)")
     run(env, "SET foreign_key_checks = 0")
-    result = run(env, statement.format(victim=bystander.name))
-    text = result.observation.text
-    assert bystander.canary not in text
-    if not statement.startswith(SILENT):
-        assert not result.valid, text
-    assert run(env, "SELECT @stolen").observation.text == "[(None,)]"
-    assert bystander.works()
+    for statement in REACHING:
+        if statement.split()[0] != verb:
+            continue
+        result = run(env, statement.format(victim=bystander.name))
+        text = result.observation.text
+        assert bystander.canary not in text, statement
+        if not statement.startswith(SILENT):
+            assert not result.valid, (statement, text)
+        assert run(env, "SELECT @stolen").observation.text == "[(None,)]"
+        assert bystander.works(), statement
 
 
 @pytest.mark.parametrize(
