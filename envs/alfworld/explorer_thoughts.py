@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from envs.alfworld.draws import Draws
 from envs.alfworld.explorer_goal import Request, plural
 from envs.alfworld.explorer_memory import kind_of
 from envs.alfworld.phrasing import with_article
+from envs.draws import Draws
 
 __all__ = ["Remark", "describe_request", "think"]
 

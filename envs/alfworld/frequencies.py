@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
-from envs.alfworld.draws import Weighted
+from envs.draws import Weighted
 
 __all__ = ["NOWHERE", "Frequencies", "load_frequencies"]
 

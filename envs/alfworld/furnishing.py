@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 
-from envs.alfworld.draws import Draws
 from envs.alfworld.frequencies import load_frequencies
 from envs.alfworld.households import FloorPlan, Households, load_households
 from envs.alfworld.problem_writer import Location, Point, Receptacle
+from envs.draws import Draws
 
 __all__ = ["furnish", "near", "posed_receptacles", "room_of", "thin_out"]
 

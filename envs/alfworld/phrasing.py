@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from envs.alfworld.draws import Draws
 from envs.alfworld.generator_options import Phrasing
 from envs.alfworld.households import load_households
+from envs.draws import Draws
 
 __all__ = ["GoalWords", "phrases", "tell_goal", "with_article"]
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import cache
 from operator import attrgetter
 
-from envs.alfworld.draws import Draws
 from envs.alfworld.frequencies import load_frequencies
 from envs.alfworld.households import Households
 from envs.alfworld.pddl import Fact, Problem, parse_sexpr
+from envs.draws import Draws
 
 __all__ = ["Household", "Location", "Placed", "Point", "Receptacle", "read_written_problem", "write_problem"]
 

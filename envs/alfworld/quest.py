@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from envs.alfworld.draws import Draws, Weighted
 from envs.alfworld.frequencies import NOWHERE, load_frequencies
 from envs.alfworld.furnishing import near, room_of
 from envs.alfworld.generator_options import Difficulty
 from envs.alfworld.households import FloorPlan, Households, load_households
 from envs.alfworld.problem_writer import Location, Placed, Point, Receptacle
+from envs.draws import Draws, Weighted
 
 __all__ = ["Quest", "choose_quest", "needed_receptacles", "place_objects"]
 

@@ -48,7 +48,7 @@ def convert_command(  # noqa: PLR0917 - options of the command line
 
     from envs.dbbench.convert_sets import open_set
     from envs.dbbench.convert_tasks import ConvertReport, convert_questions
-    from envs.dbbench.gold_command import open_backend
+    from envs.dbbench.gold_command import own_backend
 
     if env != "dbbench":
         raise ConfigError(f"there is nothing to convert for {env!r:.80}", hint="known: dbbench")
@@ -56,7 +56,7 @@ def convert_command(  # noqa: PLR0917 - options of the command line
     found = open_set(layout, path, split)
     report = ConvertReport()
     console = Console(stderr=True)
-    backend = open_backend(jobs) if check else None
+    backend = own_backend(jobs) if check else None
     try:
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("questions", total=len(found.questions))

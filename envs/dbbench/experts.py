@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import get_args
 
-from envs.alfworld.draws import Draws
 from envs.dbbench.backend import EpisodeSession, StatementResult
 from envs.dbbench.scoring import Rules, answer_matches, hash_matches
 from envs.dbbench.shown import answer_text, read_rows
 from envs.dbbench.tables import quote
 from envs.dbbench.tasks import DbTask
 from envs.dbbench.trials import Outcome, Trials
+from envs.draws import Draws
 from envs.types import Action
 
 __all__ = ["EXPERTS", "MAX_SCRIPT", "NEAR_MISSES", "Experts"]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import random
-import re
 from collections.abc import Sequence
 from hashlib import sha256
 
-from envs.dbbench.backend import Backend, Limits
+from envs.dbbench.backend import Limits
+from envs.dbbench.backends import open_backend
 from envs.dbbench.env import DbBenchEnv
 from envs.dbbench.generator import GENERATED_SPLITS, MAX_INDEX, generate, index_of_type
 from envs.dbbench.gold import GoldBook
-from envs.dbbench.server_backend import ServerBackend
 from envs.dbbench.tasks import DbTask, TaskFile, fetched_data_dir, find_task_files
 from envs.errors import ConfigError, UnknownSplit, UnknownTask, UnknownTaskType
 from envs.types import EnvSpec, Readiness, Split, Task, TaskPage
@@ -21,8 +20,6 @@ __all__ = ["DbBenchFamily"]
 
 
 _DEFAULTS = Limits()
-# A comma or blanks between two URLs; a password may hold either, percent-encoded.
-_URL_BORDER = re.compile(r"[\s,]+(?=\w+(?:\+\w+)?:)")
 
 
 class DbBenchFamily:
@@ -32,9 +29,10 @@ class DbBenchFamily:
     an approximation without any. Without it a private server is started from ``server_binary`` (or
     ``DBBENCH_SERVER_BINARY``, or what is installed) on first need or by ``start()``; ``max_data_bytes`` bounds all its
     data. ``data_dir`` (or ``DBBENCH_DATA``, or where ``envloop env fetch dbbench`` puts them) is a folder with
-    ``standard.jsonl`` and other task files. ``max_connections`` bounds the episodes that are live at once on each server, ``spare_databases`` of them are made
-    ahead. The other limits are those of ``Limits``. Raises: ConfigError for a wrong setting, TaskDataError for a
-    broken task file, when it is first read.
+    ``standard.jsonl`` and other task files. ``max_connections`` bounds the episodes that are live at once on each
+    server, ``spare_databases`` of them are made ahead. The other limits are those of ``Limits``.
+
+    Raises: ConfigError for a wrong setting, TaskDataError for a broken task file, when it is first read.
     """
 
     def __init__(
@@ -69,21 +67,14 @@ class DbBenchFamily:
             database_bytes=max_database_bytes,
             database_rows=max_database_rows,
         )
-        urls = _URL_BORDER.split((url or os.environ.get("DBBENCH_URL") or "").strip(", \n"))
-        self._backend: Backend
-        if urls == ["sqlite:"]:
-            from envs.dbbench.sqlite_backend import SqliteBackend
-
-            self._backend = SqliteBackend(max_live=max_connections)
-        else:
-            self._backend = ServerBackend(
-                urls=[one for one in urls if one],
-                binary=server_binary or os.environ.get("DBBENCH_SERVER_BINARY"),
-                max_live=max_connections,
-                admin_connections=admin_connections,
-                spare=spare_databases,
-                max_data_bytes=max_data_bytes,
-            )
+        self._backend = open_backend(
+            url or os.environ.get("DBBENCH_URL"),
+            server_binary or os.environ.get("DBBENCH_SERVER_BINARY"),
+            max_live=max_connections,
+            admin_connections=admin_connections,
+            spare=spare_databases,
+            max_data_bytes=max_data_bytes,
+        )
         folder = data_dir or os.environ.get("DBBENCH_DATA") or fetched_data_dir()
         self._files = {file.name: file for file in find_task_files(folder)}
         self._gold = GoldBook(limits=self._limits)

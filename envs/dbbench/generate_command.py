@@ -78,9 +78,9 @@ def _rejections(tasks: Sequence[DbTask]) -> Counter[str]:
 
 def _check(tasks: Sequence[DbTask], jobs: int) -> GoldReport:
     from envs.dbbench.gold_check import check_gold
-    from envs.dbbench.gold_command import open_backend
+    from envs.dbbench.gold_command import own_backend
 
-    backend = open_backend(jobs)
+    backend = own_backend(jobs)
     try:
         return check_gold(tasks, backend, jobs=jobs)
     finally:

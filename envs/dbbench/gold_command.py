@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
 from envs.dbbench.backend import Backend
+from envs.dbbench.backends import open_backend
 from envs.dbbench.gold_check import GoldReport, check_gold
 from envs.dbbench.scoring import Rules, rules_names
-from envs.dbbench.server_backend import ServerBackend
 from envs.dbbench.tasks import DbTask, TaskFile, find_task_files
 from envs.errors import ConfigError, InvalidOption
 from envs.types import SplitRole
 
-__all__ = ["check_gold_file", "check_rules", "open_backend", "report_lines"]
-
-# As in the family: a comma or blanks between two URLs.
-_URL_BORDER = re.compile(r"[\s,]+(?=\w+(?:\+\w+)?:)")
+__all__ = ["check_gold_file", "check_rules", "own_backend", "report_lines"]
 
 
 def check_gold_file(
@@ -37,7 +33,7 @@ def check_gold_file(
     if jobs < 1:
         raise InvalidOption(f"jobs is {jobs}", hint="1 or more")
     tasks = _read(path, split_name)
-    backend = open_backend(jobs)
+    backend = own_backend(jobs)
     console = Console(stderr=True)
     try:
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -62,23 +58,13 @@ def check_rules(rules: str) -> Rules:
     return cast("Rules", rules)
 
 
-def open_backend(jobs: int) -> Backend:
-    """The database of the settings, as episodes have it: ``DBBENCH_URL``, or a private server."""
+def own_backend(jobs: int) -> Backend:
+    """The database of the settings, as episodes have it, for so many tasks at once."""
     from envs.config import EnvServerSettings
 
     settings = EnvServerSettings.load().family_settings("dbbench")
-    urls = _URL_BORDER.split((settings.get("url") or "").strip(", \n"))
-    if urls == ["sqlite:"]:
-        from envs.dbbench.sqlite_backend import SqliteBackend
-
-        return SqliteBackend(max_live=2 * jobs + 8)
     binary = settings.get("server_binary")
-    return ServerBackend(
-        urls=[url for url in urls if url],
-        binary=str(binary) if binary else None,
-        max_live=2 * jobs + 8,
-        admin_connections=jobs,
-    )
+    return open_backend(settings.get("url"), binary, max_live=2 * jobs + 8, admin_connections=jobs)
 
 
 def report_lines(report: GoldReport) -> Iterator[str]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from envs.alfworld.draws import Draws
 from envs.dbbench.parsing import parse, render, tables_in
 from envs.dbbench.tables import Table, quote
 from envs.dbbench.tasks import DbTask
+from envs.draws import Draws
 
 __all__ = ["concerned_tables", "explore"]
 

@@ -12,10 +12,10 @@ from functools import partial
 
 from sqlglot import exp
 
-from envs.alfworld.draws import Draws
 from envs.dbbench.miss_columns import columns_of, known_names, wrong_columns
 from envs.dbbench.parsing import parse, render
 from envs.dbbench.tables import Table
+from envs.draws import Draws
 
 __all__ = ["NEAR_MISSES", "misses", "slips"]
 

@@ -39,7 +39,7 @@ FETCH_MANIFEST = "envloop-manifest.json"
 
 _TRAIN = "train"
 _BUNDLED = Path(__file__).parent / "data" / "dev.jsonl.gz"
-_RESERVED = ("generated", "generated_eval")
+_RESERVED = "generated"  # a role is told by the name: nothing of a file's may look like a generated split
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def find_task_files(data_dir: str | Path | None) -> list[TaskFile]:
         )
     for path in sorted([*folder.glob("*.jsonl"), *folder.glob("*.jsonl.gz")]):
         name = path.name.removesuffix(".gz").removesuffix(".jsonl")
-        if name in _RESERVED or "/" in name or not name:
+        if name.startswith(_RESERVED) or "/" in name or not name:
             raise TaskDataError(f"{path}: a split cannot be called {name!r}", hint="rename the file")
         if name.startswith(_TRAIN):
             role, use = SplitRole.TRAIN, "for training by its name"

@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from envs.alfworld.draws import Draws
 from envs.dbbench.shown import answer_text, read_rows
 from envs.dbbench.thought_plans import listed, plan_of
+from envs.draws import Draws
 from envs.types import Action
 
 __all__ = ["Seen", "think"]

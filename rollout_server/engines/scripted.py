@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from typing import Literal, get_args
 
-from envs.alfworld.draws import Draws
 from envs.alfworld.explorer import Explorer
 from envs.dbbench.experts import NEAR_MISSES
+from envs.draws import Draws
 from envs.errors import BackendUnavailable, ConfigError
 from envs.types import Action
 from rollout_server.chat import ChatFormat

@@ -83,7 +83,14 @@ def test_settings_and_lookups():
     with pytest.raises(ConfigError):
         DbBenchFamily(DBBENCH, max_connections=0)
     family = DbBenchFamily(DBBENCH)
-    assert [split.name for split in family.splits()] == ["dev", "generated", "generated_eval"]
+    assert [split.name for split in family.splits()] == [
+        "dev",
+        "generated",
+        "generated_eval",
+        "generated_easy",
+        "generated_medium",
+        "generated_hard",
+    ]
     with pytest.raises(UnknownSplit, match="DBBENCH_DATA"):
         family.tasks("standard")
     with pytest.raises(UnknownTaskType):

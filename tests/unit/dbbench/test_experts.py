@@ -10,12 +10,12 @@ from typing import Any, NoReturn
 
 import pytest
 
-from envs.alfworld.draws import Draws
 from envs.dbbench.backend import EpisodeSession, StatementResult
 from envs.dbbench.experts import EXPERTS, MAX_SCRIPT, NEAR_MISSES, Experts
 from envs.dbbench.looks import concerned_tables, explore
 from envs.dbbench.tables import Table
 from envs.dbbench.tasks import DbTask
+from envs.draws import Draws
 from envs.errors import BackendUnavailable, CapacityExceeded
 from envs.types import Action
 

@@ -6,12 +6,12 @@ import logging
 
 import pytest
 
-from envs.alfworld.draws import Draws
 from envs.dbbench import near_miss
 from envs.dbbench.experts import NEAR_MISSES
 from envs.dbbench.near_miss import misses, slips
 from envs.dbbench.parsing import MAX_STATEMENT, parse, render, tables_in
 from envs.dbbench.tables import Table
+from envs.draws import Draws
 
 BOOKS = Table(
     "books",
