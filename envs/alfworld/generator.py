@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from envs.alfworld.draws import Draws
 from envs.alfworld.expert import plan
 from envs.alfworld.furnishing import furnish, room_of, thin_out
 from envs.alfworld.generated_game import GeneratedGame
@@ -19,6 +18,7 @@ from envs.alfworld.households import HELD_OUT_FLOOR_PLANS, Households, load_hous
 from envs.alfworld.phrasing import GoalWords, tell_goal
 from envs.alfworld.problem_writer import Household, Location, Receptacle, write_problem
 from envs.alfworld.quest import Quest, choose_quest, needed_receptacles, place_objects
+from envs.draws import Draws
 from envs.errors import InvalidOption, UnknownTaskType
 
 __all__ = ["DIFFICULTIES", "GENERATOR_VERSION", "GeneratedGame", "Rooms", "generate"]

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from envs.alfworld.difficulty import measure
-from envs.alfworld.draws import Draws, Weighted
 from envs.alfworld.explorer_goal import read_request
 from envs.alfworld.game import Game, parse_game
 from envs.alfworld.generator import DIFFICULTIES, Rooms, generate
@@ -22,6 +21,7 @@ from envs.alfworld.pddl import parse_problem
 from envs.alfworld.phrasing import GoalWords, phrases, tell_goal
 from envs.alfworld.problem_writer import read_written_problem
 from envs.alfworld.text import introduction
+from envs.draws import Draws, Weighted
 from envs.errors import InvalidOption, UnknownTaskType
 from envs.registry import ALFWORLD
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from envs.alfworld.draws import Draws
 from envs.alfworld.frequencies import load_frequencies
 from envs.alfworld.furnishing import posed_receptacles, room_of
 from envs.alfworld.game import Game, load_game
@@ -23,6 +22,7 @@ from envs.alfworld.generator import DIFFICULTIES, generate
 from envs.alfworld.households import HELD_OUT_FLOOR_PLANS, load_households
 from envs.alfworld.problem_writer import Location, Receptacle
 from envs.alfworld.quest import Quest, place_objects
+from envs.draws import Draws
 
 # The floor plans that each task type is played in there.
 PLAYED = {
