@@ -48,8 +48,8 @@ BOMBS = {
             for name in (
                 "sort_buffer_size", "join_buffer_size", "read_buffer_size", "read_rnd_buffer_size", "tmp_table_size",
                 "max_heap_table_size", "query_prealloc_size", "query_alloc_block_size", "mrr_buffer_size",
-                "range_alloc_block_size", "set_operations_buffer_size", "innodb_ddl_buffer_size", "max_length_for_sort_data",
-                "max_session_mem_used", "parser_max_mem_size", "optimizer_trace_max_mem_size", "histogram_size",
+                "range_alloc_block_size", "set_operations_buffer_size", "innodb_ddl_buffer_size",
+                "max_length_for_sort_data", "max_session_mem_used", "parser_max_mem_size", "optimizer_trace_max_mem_size", "histogram_size",
             )
         ),
         f"SELECT COUNT(*) FROM (SELECT RAND() r, REPEAT('x', 500) x FROM {crossed(5)} ORDER BY 1) q",
@@ -60,7 +60,7 @@ BOMBS = {
     ],
     "long values": [
         "SELECT LENGTH(REPEAT('x', 1073741824)), LENGTH(SPACE(1000000000)), LENGTH(LPAD('x', 1000000000, 'y'))",
-        "SELECT LENGTH(EXPORT_SET(18446744073709551615, REPEAT('x', 200000), REPEAT('y', 200000), REPEAT('z', 200000)))",
+        "SELECT LENGTH(EXPORT_SET(-1, REPEAT('x', 200000), REPEAT('y', 200000), REPEAT('z', 200000)))",
         "SELECT LENGTH(REPLACE(REPEAT('x', 4000000), 'x', 'yyyyyyyyyyyyyyyyyyyy'))",
     ],
     "cursors": [
@@ -76,7 +76,10 @@ BOMBS = {
     "a long procedure": ["CREATE PROCEDURE p() BEGIN " + "CREATE TABLE a (a INT);" * 20000 + "END", "CALL p()"],
     "a long list of tables": ["CREATE TABLE t (a INT)", "SELECT 1 FROM t a " + "JOIN t a ON 1 " * 20000],
     "unions": ["SELECT 1" + " UNION ALL SELECT 1" * 40000],
-    "conditions": ["CREATE TABLE t (a INT, KEY (a))", f"SELECT 1 FROM t WHERE {' OR '.join(f'a = {n}' for n in range(80000))}"],
+    "conditions": [
+        "CREATE TABLE t (a INT, KEY (a))",
+        f"SELECT 1 FROM t WHERE {' OR '.join(f'a = {n}' for n in range(80000))}",
+    ],
     "a trace": [
         DIGITS,
         "SET optimizer_trace = 'enabled=on', optimizer_trace_max_mem_size = 4294967295",
