@@ -121,12 +121,12 @@ def make_task(split: str, index: int, rejected: Counter[str] | None = None) -> M
     kind = type_of_index(index)
     counts: Counter[str] = Counter() if rejected is None else rejected
     first = Draw(_VERSION, split, index)
-    level = GENERATED_SPLITS[split].level or first.pick((Level.EASY,) * 3 + (Level.MEDIUM,) * 4 + (Level.HARD,) * 3)
+    level = GENERATED_SPLITS[split].level or first.choice((Level.EASY,) * 3 + (Level.MEDIUM,) * 4 + (Level.HARD,) * 3)
     flat = first.chance(_FLAT[level])
     attempt = 0
     while True:  # a scene may lack what a question needs, or make it ambiguous: draw another
         if attempt % _FAITHFUL == 0:
-            offer = first.pick(_able(kind, level, flat))
+            offer = first.choice(_able(kind, level, flat))
         scene = _scene(Draw(_VERSION, split, index, attempt), level, flat=flat, need=offer.need)
         for _ in range(_TRIES):
             try:
@@ -243,5 +243,5 @@ def _hint(scene: Scene) -> str:
     told = [field for field in scene.tables[scene.main].fields if field.unit]
     if not told or not scene.draw.chance(0.2):
         return ""
-    field = scene.draw.pick(told)
-    return scene.draw.pick((f"{field.name} is given in {field.unit}.", f"The unit of {field.name} is {field.unit}."))
+    field = scene.draw.choice(told)
+    return scene.draw.choice((f"{field.name} is given in {field.unit}.", f"The unit of {field.name} is {field.unit}."))

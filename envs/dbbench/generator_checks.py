@@ -253,8 +253,13 @@ def check_change(scene: Scene, draft: Draft) -> Scene:
         if after.tables[change.table].table.rows == scene.tables[change.table].table.rows:
             raise Rejected(Reason.NO_CHANGE)
         scene = after
-    if scene_hash(scene) == scene_hash(before):  # also where it lies beyond what GROUP_CONCAT shows
+    wanted = scene_hash(scene)
+    if wanted == scene_hash(before):  # also where it lies beyond what GROUP_CONCAT shows
         raise Rejected(Reason.NO_CHANGE)
+    if len(draft.changes) > 1:
+        for i in range(len(draft.changes)):  # a step that a later one undoes need not be done
+            if scene_hash(apply_changes(before, (*draft.changes[:i], *draft.changes[i + 1 :]))) == wanted:
+                raise Rejected(Reason.NO_CHANGE)
     return scene
 
 

@@ -22,7 +22,7 @@ _EASY, _MEDIUM, _HARD = Level.EASY, Level.MEDIUM, Level.HARD
 
 def _two_rows(speech: Speech) -> Draft:
     name, number = names(speech), a_number(speech, dates=speech.level is not _EASY)
-    texts = [row[name.column] or "" for row in speech.draw.some(speech.main.table.rows, 2)]
+    texts = [row[name.column] or "" for row in speech.draw.sample(speech.main.table.rows, 2)]
     is_date = speech.main.fields[number.column].kind == "date"
     more = speech.draw.chance(0.5)
     word = ("later" if more else "earlier") if is_date else ("higher" if more else "lower")
@@ -82,7 +82,7 @@ def _beyond_average(speech: Speech) -> Draft:
 
 def _difference(speech: Speech) -> Draft:
     name, number = names(speech), a_number(speech)
-    texts = [row[name.column] or "" for row in speech.draw.some(speech.main.table.rows, 2)]
+    texts = [row[name.column] or "" for row in speech.draw.sample(speech.main.table.rows, 2)]
     one, two = (speech.value(name, text) for text in texts)
     what = speech.said(number)
     question = speech.pick(
@@ -121,10 +121,10 @@ def _compare_groups(speech: Speech) -> Draft:
     texts = list(dict.fromkeys(row[ref.column] for row in speech.main.table.rows if row[ref.column]))
     if len(texts) < 2:
         raise Rejected(Reason.NO_MATERIAL)
-    pair = tuple(text or "" for text in speech.draw.some(texts, 2))
+    pair = tuple(text or "" for text in speech.draw.sample(texts, 2))
     count = speech.draw.chance(0.3)
     number = None if count else a_number(speech, additive=True)
-    function = "COUNT" if number is None else speech.draw.pick(("SUM", "AVG"))
+    function = "COUNT" if number is None else speech.draw.choice(("SUM", "AVG"))
     most = 2 if speech.level is _HARD else 1
     own = speech.filters(ref.table, most - 1, most, avoid=(ref.column, *(() if number is None else (number.column,))))
     clause, said, rows = speech.clause(own, ref.table), speech.said(ref), speech.main.rows

@@ -34,7 +34,7 @@ def _count(speech: Speech) -> Draft:
     )
     evidence, extra = "", 0
     if speech.draw.chance(0.2) and speech.level is not _EASY:
-        word = speech.draw.pick(_NOTABLE)
+        word = speech.draw.choice(_NOTABLE)
         evidence, extra = f"A {word} {speech.main.row} is one {speech.clause(where, base, 'whose')}.", 1
         question = speech.pick(f"How many {word} {rows} are there?", f"What is the number of {word} {rows}?")
     query = Query(base, (Agg("COUNT"),), where=where)
@@ -96,7 +96,7 @@ def _count_groups(speech: Speech) -> Draft:
     links = children(speech)
     if not links:
         raise Rejected(Reason.NO_MATERIAL)
-    down = speech.draw.pick(links)
+    down = speech.draw.choice(links)
     child = speech.scene.tables[down.child]
     own = speech.filters(down.child, 1, 1)
     more = speech.clause(own, down.child, "whose")

@@ -11,6 +11,7 @@ from envs.dbbench.generator_words import Speech, join_words
 
 __all__ = ["INSERTS"]
 
+_THEN = ("Then do a second thing", "After that", "When that is done", "As the next step")
 _EASY, _MEDIUM, _HARD = Level.EASY, Level.MEDIUM, Level.HARD
 
 
@@ -27,7 +28,7 @@ def _new_row(speech: Speech, place: int) -> list[str | None]:
         elif field.kind == "id":
             row.append(str(max(int(cells[column] or 0) for cells in rows) + 1 + place))
         else:
-            row.append(speech.draw.pick([cells[column] for cells in rows if cells[column]] or [None]))
+            row.append(speech.draw.choice([cells[column] for cells in rows if cells[column]] or [None]))
     return row
 
 
@@ -60,7 +61,7 @@ def _insert(speech: Speech) -> Draft:
     left_out: list[int] = []
     if speech.level is not _EASY and speech.draw.chance(0.4):
         able = [i for i, field in enumerate(speech.main.fields) if speech.scene.flat or field.nullable]
-        left_out = speech.draw.some(
+        left_out = speech.draw.sample(
             [i for i in able if speech.main.fields[i].kind != "name"], speech.draw.between(1, 2)
         )
         columns = [i for i in columns if i not in left_out]
@@ -122,7 +123,7 @@ def _insert_by_name(speech: Speech) -> Draft:
     links = parents(speech)
     if not links:
         raise Rejected(Reason.NO_MATERIAL)
-    join = speech.draw.pick(links)
+    join = speech.draw.choice(links)
     parent = speech.scene.tables[join.parent]
     row = _new_row(speech, 0)
     name, text = a_row(speech, join.parent)
@@ -146,8 +147,8 @@ def _insert_by_name(speech: Speech) -> Draft:
 def _insert_then_update(speech: Speech) -> Draft:
     first = _insert(speech)
     speech.plain = True
-    second = speech.draw.pick((update_filtered, update_key, update_arithmetic))(speech)
-    question = f"{first.question} Then do a second thing: {second.question[0].lower()}{second.question[1:]}"
+    second = speech.draw.choice((update_filtered, update_key, update_arithmetic))(speech)
+    question = f"{first.question} {speech.pick(*_THEN)}: {second.question[0].lower()}{second.question[1:]}"
     return chain("insert and update", question, first, second)
 
 
@@ -155,7 +156,7 @@ def _insert_then_delete(speech: Speech) -> Draft:
     first = _insert(speech)
     speech.plain = True
     second = delete_key(speech)
-    question = f"{first.question} After that, {second.question[0].lower()}{second.question[1:]}"
+    question = f"{first.question} {speech.pick(*_THEN)}: {second.question[0].lower()}{second.question[1:]}"
     return chain("insert and delete", question, first, second)
 
 

@@ -26,7 +26,7 @@ _EASY, _MEDIUM, _HARD = Level.EASY, Level.MEDIUM, Level.HARD
 def _lookup(speech: Speech) -> Draft:
     name, text = a_row(speech)
     others = [i for i in speech.main.of_kind("category", "number", "date") if i != name.column]
-    wanted = speech.draw.some(others, 2 if speech.level is not _EASY and speech.draw.chance(0.5) else 1)
+    wanted = speech.draw.sample(others, 2 if speech.level is not _EASY and speech.draw.chance(0.5) else 1)
     said = join_words([speech.said(Ref(name.table, i)) for i in wanted])
     row, key = speech.main.row, speech.value(name, text)
     named = speech.draw.chance(0.3)
@@ -71,7 +71,7 @@ def _contains(speech: Speech) -> Draft:
     words = [word for word in text.split(" ") if len(word) > 3 and word.isalpha()]
     if not words:
         raise Rejected(Reason.NO_MATERIAL)
-    word = speech.quoted(speech.draw.pick(words))
+    word = speech.quoted(speech.draw.choice(words))
     where = (Condition(name, "contains", word[1:-1]), *(row_filters(speech) if speech.level is not _EASY else ()))
     rows, said = speech.main.rows, speech.said(name)
     more = speech.clause(where[1:], name.table, "whose")
@@ -90,9 +90,9 @@ def _lookup_parent(speech: Speech) -> Draft:
     name, text = a_row(speech)
     if not links:
         raise Rejected(Reason.NO_MATERIAL)
-    join = speech.draw.pick(links)
+    join = speech.draw.choice(links)
     parent = speech.scene.tables[join.parent]
-    column = speech.draw.pick(parent.of_kind("name", "category", "number", "date"))
+    column = speech.draw.choice(parent.of_kind("name", "category", "number", "date"))
     wanted = Ref(join.parent, column)
     said, key, role = speech.said(wanted), speech.value(name, text), join.said
     question = speech.pick(
@@ -104,7 +104,7 @@ def _lookup_parent(speech: Speech) -> Draft:
     where = (Condition(name, "=", text, named=False),)
     more: tuple[Ref, ...] = ()
     if speech.level is _HARD and speech.draw.chance(0.6):
-        other = speech.draw.pick(
+        other = speech.draw.choice(
             [i for i in speech.main.of_kind("category", "number") if i != name.column] or [name.column]
         )
         more = (Ref(name.table, other),)
@@ -132,7 +132,7 @@ def _by_child(speech: Speech) -> Draft:
     name, links = names(speech), children(speech)
     if not links:
         raise Rejected(Reason.NO_MATERIAL)
-    join = speech.draw.pick(links)
+    join = speech.draw.choice(links)
     child = speech.scene.tables[join.child]
     where = speech.filters(join.child, 1, 2)
     clause = speech.clause(where, join.child)

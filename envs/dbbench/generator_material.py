@@ -46,7 +46,7 @@ def a_number(speech: Speech, table: int | None = None, *, additive: bool = False
     ]
     if not able:
         raise Rejected(Reason.NO_MATERIAL)
-    return Ref(table, speech.draw.pick(able))
+    return Ref(table, speech.draw.choice(able))
 
 
 def a_category(speech: Speech, table: int | None = None) -> Ref:
@@ -55,7 +55,7 @@ def a_category(speech: Speech, table: int | None = None) -> Ref:
     able = speech.scene.tables[table].of_kind("category")
     if not able:
         raise Rejected(Reason.NO_MATERIAL)
-    return Ref(table, speech.draw.pick(able))
+    return Ref(table, speech.draw.choice(able))
 
 
 def parents(speech: Speech) -> list[Join]:
@@ -80,11 +80,11 @@ def via_parent(speech: Speech) -> tuple[Join, tuple[Condition, ...], frozenset[s
     links = parents(speech)
     if not links:
         raise Rejected(Reason.NO_MATERIAL)
-    join = speech.draw.pick(links)
+    join = speech.draw.choice(links)
     speech.role_said = speech.draw.chance(0.8)
     if speech.draw.chance(0.4):
         name = Ref(join.parent, speech.scene.tables[join.parent].key)
-        text = speech.draw.pick(speech.scene.tables[join.parent].table.rows)[name.column]
+        text = speech.draw.choice(speech.scene.tables[join.parent].table.rows)[name.column]
         where: tuple[Condition, ...] = (Condition(name, "=", text or ""),)
     else:
         where = speech.filters(join.parent, 1, 1)
@@ -95,7 +95,7 @@ def a_row(speech: Speech, table: int | None = None) -> tuple[Ref, str]:
     """The name of some row. Raises Rejected where rows have none."""
     table = speech.scene.main if table is None else table
     found = speech.scene.tables[table]
-    text = speech.draw.pick(found.table.rows)[found.key]
+    text = speech.draw.choice(found.table.rows)[found.key]
     if found.fields[found.key].kind != "name" or text is None:
         raise Rejected(Reason.NO_MATERIAL)
     return Ref(table, found.key), text

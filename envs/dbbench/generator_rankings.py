@@ -62,7 +62,7 @@ def _value_of_top(speech: Speech) -> Draft:
     others = [i for i in speech.main.of_kind("category", "number", "date") if i != number.column]
     if not others:
         raise Rejected(Reason.NO_MATERIAL)
-    wanted = Ref(number.table, speech.draw.pick(others))
+    wanted = Ref(number.table, speech.draw.choice(others))
     most = speech.draw.chance(0.6)
     fewest = 2 if speech.scene.flat else 1
     own = () if speech.level is _EASY else speech.filters(number.table, fewest, 2, avoid=(number.column, wanted.column))
@@ -119,10 +119,10 @@ def _top_k(speech: Speech) -> Draft:
 
 def _top_group(speech: Speech) -> Draft:
     ref, number = a_category(speech), a_number(speech, additive=True)
-    function = speech.draw.pick(("SUM", "AVG", "MAX"))
+    function = speech.draw.choice(("SUM", "AVG", "MAX"))
     own = speech.filters(ref.table, 0, 2, avoid=(ref.column, number.column))
     clause, rows, said, what = speech.clause(own, ref.table), speech.main.rows, speech.said(ref), speech.said(number)
-    most, place = speech.draw.chance(0.6), speech.draw.pick((0, 0, 1))
+    most, place = speech.draw.chance(0.6), speech.draw.choice((0, 0, 1))
     word = _ORDINALS[place] + ("highest" if most else "lowest")
     called = {"SUM": "total", "AVG": "average", "MAX": "maximum"}[function]
     among = f" over the {rows} {clause}" if clause else f" over all {rows}"
@@ -144,7 +144,7 @@ def _top_joined(speech: Speech) -> Draft:
     own = speech.filters(name.table, 0, 1, avoid=(number.column,)) if speech.level is _HARD else ()
     clause = speech.clause((*there, *own), name.table)
     most = speech.draw.chance(0.6)
-    count = speech.draw.pick((1, 1, 2, 3))
+    count = speech.draw.choice((1, 1, 2, 3))
     word, what, row, rows = _extreme(speech, number, most=most), speech.said(number), speech.main.row, speech.main.rows
     if count == 1:
         question = speech.pick(
@@ -168,7 +168,7 @@ def _top_parent(speech: Speech) -> Draft:
     links = parents(speech)
     if not links:
         raise Rejected(Reason.NO_MATERIAL)
-    join = speech.draw.pick(links)
+    join = speech.draw.choice(links)
     parent = speech.scene.tables[join.parent]
     wanted = Ref(join.parent, parent.key)
     own = speech.filters(speech.scene.main, 0, 1)
@@ -218,14 +218,14 @@ def _measure(speech: Speech, function: str) -> tuple[Ref, str]:
     """A column that may be aggregated so, and how that is called."""
     number = a_number(speech, additive=function in ("SUM", "AVG"), dates=function in ("MIN", "MAX"))
     field = speech.scene.tables[number.table].fields[number.column]
-    word = _CALLED_OF_DATES[function] if field.kind == "date" else speech.draw.pick(_CALLED[function])
+    word = _CALLED_OF_DATES[function] if field.kind == "date" else speech.draw.choice(_CALLED[function])
     return number, f"{word} {field.said}"
 
 
 def _hint(speech: Speech, function: str, number: Ref) -> tuple[str, frozenset[str]]:
     """What NULL means, where an average would tell it apart."""
     if function == "AVG" and speech.scene.tables[number.table].fields[number.column].nullable:
-        return speech.draw.pick(_MISSING), _NULL
+        return speech.draw.choice(_MISSING), _NULL
     return "", frozenset()
 
 
@@ -273,14 +273,14 @@ def _aggregate_children(speech: Speech, function: str) -> Draft:
     links = children(speech)
     if not links:
         raise Rejected(Reason.NO_MATERIAL)
-    join = speech.draw.pick(links)
+    join = speech.draw.choice(links)
     child = speech.scene.tables[join.child]
     number = a_number(speech, join.child, additive=function in ("SUM", "AVG"))
     own = speech.filters(speech.scene.main, 1, 1)
     there = speech.filters(join.child, 0, 1, avoid=(number.column,))
     clause, more = speech.clause(own, speech.scene.main, "whose"), speech.clause(there, join.child, "whose")
     which = f"{child.rows} {more}" if more else child.rows
-    what = f"{speech.draw.pick(_CALLED[function])} {speech.said(number)}"
+    what = f"{speech.draw.choice(_CALLED[function])} {speech.said(number)}"
     rows = speech.main.rows
     question = speech.pick(
         f"What is the {what} of all {which} of {rows} {clause}?",

@@ -32,7 +32,7 @@ def draw_scene(draw: Draw, *, flat: bool, tables: int = 1, columns: int = 5, nee
     """A scene of a random domain; with typed tables, at most ``tables`` of them, or as many as it needs. ``columns``:
     the least of the main table, so far as the domain has them.
     """
-    domain = draw.pick(_domains(need))
+    domain = draw.choice(_domains(need))
     return set_flat(draw, domain, columns) if flat else set_typed(draw, domain, tables, columns, need)
 
 
@@ -63,11 +63,11 @@ def set_flat(draw: Draw, domain: Domain, columns: int) -> Scene:
         assert to is not None
         pool = _names(draw, to, draw.between(3, 6))
         field = Field(link.header, _said(draw, link.header, link.said), "category")
-        made.append((field, [draw.pick(pool) for _ in range(count)]))
+        made.append((field, [draw.choice(pool) for _ in range(count)]))
     made.insert(draw.below(2), (Field(entity.name.header, entity.name.column, "name"), names[:count]))
     fields = tuple(field for field, _ in made)
     rows = tuple(zip(*(cells for _, cells in made), strict=True))
-    table = Table(draw.pick(entity.titles), tuple(field.name for field in fields), rows)
+    table = Table(draw.choice(entity.titles), tuple(field.name for field in fields), rows)
     filled = SceneTable(entity.row, entity.rows, table, fields, parse_cells(fields, rows))
     return Scene(draw, domain.name, (filled,), (), 0, tuple(names[count:]))
 
@@ -78,11 +78,11 @@ def set_typed(draw: Draw, domain: Domain, tables: int, columns: int, need: Need 
     parents = [entity for entity in domain.entities if entity is not main and entity not in children]
     chosen = [main]
     if need in ("parent", "both"):
-        chosen.append(draw.pick(parents))
+        chosen.append(draw.choice(parents))
     if need in ("child", "both"):
-        chosen.append(draw.pick(children))
+        chosen.append(draw.choice(children))
     rest = [entity for entity in (*parents, *(children if "leaf" not in need else ())) if entity not in chosen]
-    chosen += draw.some(rest, max(0, tables - len(chosen)))
+    chosen += draw.sample(rest, max(0, tables - len(chosen)))
     entities = [entity for entity in domain.entities if entity in chosen]
     built: list[SceneTable] = []
     joins: list[Join] = []
@@ -118,7 +118,7 @@ def _typed(
     if entity.name is not None:
         names = _names(draw, entity.name, count + (_SPARE if main else 0))
         count = min(count, len(names) - (_SPARE if main else 0))
-    first = draw.pick((1, 1, 101, 2001))
+    first = draw.choice((1, 1, 101, 2001))
     made: list[tuple[Field, list[str | None]]] = []
     identity = "id" if plain else f"{entity.row}_id"
     made.append((Field(identity, "id", "id", "INT"), [str(first + i) for i in range(count)]))
@@ -134,7 +134,7 @@ def _typed(
         made.append((field, cells))
     for link in links:
         ids = [row[0] for row in others[link.to].table.rows]
-        made.append((Field(link.column, link.said, "link", "INT"), [draw.pick(ids) for _ in range(count)]))
+        made.append((Field(link.column, link.said, "link", "INT"), [draw.choice(ids) for _ in range(count)]))
     fields = tuple(field for field, _ in made)
     rows = tuple(zip(*(cells for _, cells in made), strict=True))
     name = (entity.rows if plain else entity.row).replace(" ", "_")
@@ -149,7 +149,7 @@ def _typed(
 
 def _columns(draw: Draw, entity: Entity, least: int) -> list[Category | Number | Day]:
     """Some of an entity's columns, in its order, with a number and a category where it has them."""
-    chosen = draw.some(entity.columns, draw.between(min(max(least, 2), len(entity.columns)), len(entity.columns)))
+    chosen = draw.sample(entity.columns, draw.between(min(max(least, 2), len(entity.columns)), len(entity.columns)))
     for needed in (Number, Category):
         if not any(isinstance(column, needed) for column in chosen):
             chosen += [column for column in entity.columns if isinstance(column, needed)][:1]
@@ -175,11 +175,11 @@ def _typed_field(draw: Draw, column: Category | Number | Day) -> Field:
         case Number(places=0):
             kind = "INT"
         case Number():
-            kind = f"DECIMAL({draw.pick((8, 10, 12))},{column.places})"
+            kind = f"DECIMAL({draw.choice((8, 10, 12))},{column.places})"
         case Day():
             return Field(column.column, said, "date", "DATE", nullable=nullable)
         case Category():
-            kind = draw.pick(("VARCHAR(60)", "VARCHAR(100)", "TEXT"))
+            kind = draw.choice(("VARCHAR(60)", "VARCHAR(100)", "TEXT"))
             return Field(column.column, said, "category", kind, nullable=nullable)
     unit = _UNIT.search(column.header)
     return Field(
@@ -196,8 +196,8 @@ def _cells(draw: Draw, column: Category | Number | Day, field: Field, count: int
     match column:
         case Category(values=values):
             source = vocabulary()[values] if isinstance(values, str) else values
-            pool = draw.some(source, draw.between(3, _FEW))
-            cells = [draw.pick(pool) for _ in range(count)]
+            pool = draw.sample(source, draw.between(3, _FEW))
+            cells = [draw.choice(pool) for _ in range(count)]
             return ["" if draw.chance(_NULL) else cell for cell in cells] if field.blank else cells
         case Number():
             texts = [number_text(draw, column.low, column.high, column.places) for _ in range(count)]
@@ -225,8 +225,8 @@ def _names(draw: Draw, name: Name, count: int) -> list[str]:
     """Different names, in the order drawn; fewer where there are no more."""
     found: dict[str, str] = {}
     for _ in range(6 * count):
-        text = draw.pick(name.patterns)
-        text = _FIELD.sub(lambda match: draw.pick(_source(name, match[1])), text)
+        text = draw.choice(name.patterns)
+        text = _FIELD.sub(lambda match: draw.choice(_source(name, match[1])), text)
         found.setdefault(text.casefold(), text)
         if len(found) == count:
             break

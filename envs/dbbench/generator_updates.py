@@ -31,7 +31,7 @@ def _new_value(speech: Speech, column: int) -> str:
     """Another value of the column's kind."""
     base = speech.scene.main
     cells = [row[column] for row in speech.scene.tables[base].table.rows if row[column]]
-    return speech.draw.pick(cells or [None]) or _nothing()
+    return speech.draw.choice(cells or [None]) or _nothing()
 
 
 def _nothing() -> str:
@@ -43,9 +43,9 @@ def _sets(speech: Speech, count: int, avoid: tuple[int, ...] = ()) -> tuple[tupl
     able = [c for c in _settable(speech) if c not in avoid]
     if len(able) < count:
         raise Rejected(Reason.NO_MATERIAL)
-    sets = tuple((column, _new_value(speech, column)) for column in speech.draw.some(able, count))
+    sets = tuple((column, _new_value(speech, column)) for column in speech.draw.sample(able, count))
     base = speech.scene.main
-    names_of = {c: speech.draw.pick((speech.main.fields[c].name, speech.said(Ref(base, c)))) for c, _ in sets}
+    names_of = {c: speech.draw.choice((speech.main.fields[c].name, speech.said(Ref(base, c)))) for c, _ in sets}
     to = join_words([f"the {names_of[c]} to {speech.quoted(value)}" for c, value in sets])
     return sets, to, join_words([f"{names_of[c]} = {speech.quoted(value)}" for c, value in sets])
 
@@ -126,13 +126,13 @@ def _arithmetic(speech: Speech, field: Field, said: str, least: Decimal) -> tupl
     if form == 0:
         return Arithmetic("*", "2"), speech.pick(f"Double the {said}", f"Multiply the {said} by 2")
     if form == 1 and not field.text and field.places:
-        percent = draw.pick((5, 10, 20, 25, 50))
+        percent = draw.choice((5, 10, 20, 25, 50))
         amount = f"{100 + percent}"
         return Arithmetic("*", f"{amount[0]}.{amount[1:]}"), speech.pick(
             f"Raise the {said} by {percent} percent (rounded to {field.places} decimals)",
             f"Increase the {said} by {percent}%, rounded to {field.places} decimal places",
         )
-    step = str(draw.pick((1, 2, 3, 5, 10, 25, 100)))
+    step = str(draw.choice((1, 2, 3, 5, 10, 25, 100)))
     if form == 2 and least >= int(step):
         return Arithmetic("-", step), speech.pick(f"Reduce the {said} by {step}", f"Lower the {said} by {step}")
     return Arithmetic("+", step), speech.pick(
@@ -145,7 +145,7 @@ def _update_null(speech: Speech) -> Draft:
     able = [c for c in _settable(speech) if speech.scene.flat or speech.main.fields[c].nullable]
     if not able:
         raise Rejected(Reason.NO_MATERIAL)
-    column = speech.draw.pick(able)
+    column = speech.draw.choice(able)
     where = row_filters(speech, avoid=(column,))
     said, clause, rows = speech.main.fields[column].name, speech.clause(where, base), speech.main.rows
     text = speech.pick(
@@ -161,7 +161,7 @@ def _update_by_parent(speech: Speech) -> Draft:
     links = parents(speech)
     if not links:
         raise Rejected(Reason.NO_MATERIAL)
-    join = speech.draw.pick(links)
+    join = speech.draw.choice(links)
     name, text = a_row(speech, join.parent)
     more_than_one = int(speech.level is _HARD)
     sets, to, _ = _sets(speech, speech.draw.between(1, 1 + more_than_one))
@@ -203,8 +203,14 @@ def _update_nested(speech: Speech) -> Draft:
 def _update_twice(speech: Speech) -> Draft:
     speech.plain = True
     makers = (update_key, update_filtered, update_arithmetic)
-    first, second = (speech.draw.pick(makers)(speech) for _ in range(2))
-    question = f"Two changes, in this order. First: {first.question} Second: {second.question}"
+    first, second = (speech.draw.choice(makers)(speech) for _ in range(2))
+    one, two = first.question, second.question
+    question = speech.pick(
+        f"Two changes, in this order. First: {one} Second: {two}",
+        f"{one} When that is done: {two}",
+        f"First of all: {one} And then: {two}",
+        f"Step 1: {one} Step 2: {two}",
+    )
     return chain("update twice", question, first, second)
 
 
@@ -304,7 +310,8 @@ def _delete_then_update(speech: Speech) -> Draft:
     first = _delete_filtered(speech)
     speech.plain = True
     second = update_arithmetic(speech)
-    question = f"{first.question} Afterwards, {second.question[0].lower()}{second.question[1:]}"
+    after = speech.pick("Afterwards", "After that", "Then", "As the next step")
+    question = f"{first.question} {after}, {second.question[0].lower()}{second.question[1:]}"
     return chain("delete and update", question, first, second)
 
 

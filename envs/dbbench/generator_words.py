@@ -74,7 +74,7 @@ class Speech:
     def title(self) -> str:
         """How the main table is called in a sentence."""
         name = self.main.table.name
-        return self.draw.pick((f"the {name} table", f"the table '{name}'", f"'{name}'", f"the table {name}"))
+        return self.draw.choice((f"the {name} table", f"the table '{name}'", f"'{name}'", f"the table {name}"))
 
     def said(self, ref: Ref) -> str:
         """A column as it is called in a sentence."""
@@ -107,7 +107,7 @@ class Speech:
 
     def pick(self, *templates: str) -> str:
         """One of several ways to say it."""
-        return self.draw.pick(templates)
+        return self.draw.choice(templates)
 
     def ask(self, text: str) -> str:
         """A question as someone says it: with or without an opening, a closing, capitals and the mark at the end."""
@@ -118,12 +118,12 @@ class Speech:
             if words[0].istitle():
                 return " ".join([words[0].lower(), *words[1:]])
         if self.level is not Level.EASY or draw.chance(0.5):
-            return draw.pick(_OPENERS) + text + (draw.pick(_CLOSERS) if text.endswith("?") else "")
+            return draw.choice(_OPENERS) + text + (draw.choice(_CLOSERS) if text.endswith("?") else "")
         return text
 
     def order(self, text: str) -> str:
         """A change as someone asks for it."""
-        return ("" if self.plain else self.draw.pick(_ORDERS)) + text[0].upper() + text[1:]
+        return ("" if self.plain else self.draw.choice(_ORDERS)) + text[0].upper() + text[1:]
 
     # Conditions.
 
@@ -132,7 +132,7 @@ class Speech:
         asked = [condition for condition in where if condition.op != "not null"]
         if not asked:
             return ""
-        manner = self.draw.pick(_STYLES) if style is None else style
+        manner = self.draw.choice(_STYLES) if style is None else style
         if manner == "with" and any(condition.ref.table != base for condition in asked):
             manner = "whose"  # "with a department's city of Celle" is no English
         parts = [self.condition(condition, base, manner) for condition in asked]
@@ -180,7 +180,7 @@ class Speech:
     def comparison(self, ref: Ref, op: Op) -> str:
         """``greater than`` or ``after``, in one of the ways to say it."""
         is_date = self.scene.tables[ref.table].fields[ref.column].kind == "date"
-        return self.draw.pick((_DATE_WORDS if is_date else _NUMBER_WORDS)[op])
+        return self.draw.choice((_DATE_WORDS if is_date else _NUMBER_WORDS)[op])
 
     def path(self, ref: Ref, base: int) -> str:
         """The column as seen from a row of ``base``: ``studio's country``."""
@@ -214,7 +214,7 @@ class Speech:
         ]
         if len(able) < count:
             raise Rejected(Reason.NO_MATERIAL)
-        return tuple(self.filter(Ref(table, column)) for column in draw.some(able, count))
+        return tuple(self.filter(Ref(table, column)) for column in draw.sample(able, count))
 
     def filter(self, ref: Ref) -> Condition:
         """A condition on this column that some rows keep."""
@@ -230,36 +230,36 @@ class Speech:
         if field.kind == "category":
             texts = list(dict.fromkeys(text for _, text in known if text))
             if len(texts) > 3 and draw.chance(0.15) and self.level is not Level.EASY:
-                return Condition(ref, "in", tuple(draw.some(texts, 2)))
+                return Condition(ref, "in", tuple(draw.sample(texts, 2)))
             if draw.chance(0.08):
-                return Condition(ref, "<>", draw.pick(texts))
-            return Condition(ref, "=", draw.pick(texts))
+                return Condition(ref, "<>", draw.choice(texts))
+            return Condition(ref, "=", draw.choice(texts))
         if field.kind == "date":
             return self._date_filter(ref, sorted(str(value) for value, _ in known), [text or "" for _, text in known])
         values = sorted({value for value, _ in known if isinstance(value, Decimal)})
         if len(values) < 4:
-            return Condition(ref, "=", f"{draw.pick(values):f}")
+            return Condition(ref, "=", f"{draw.choice(values):f}")
         if draw.chance(0.15):
             low = draw.below(len(values) // 2)
             high = draw.between(low + 1, len(values) - 2)
             return Condition(
                 ref, "between", (bound_text(values, low, field.places), bound_text(values, high, field.places))
             )
-        op: Op = draw.pick((">", "<", ">", "<", ">=", "<="))
+        op: Op = draw.choice((">", "<", ">", "<", ">=", "<="))
         return Condition(ref, op, bound_text(values, draw.between(0, len(values) - 2), field.places))
 
     def _date_filter(self, ref: Ref, values: list[str], texts: list[str]) -> Condition:
         draw, field = self.draw, self.scene.tables[ref.table].fields[ref.column]
         form = draw.below(4)
         if form == 0 or (field.long and form < 3):
-            return Condition(ref, "year", draw.pick(values)[:4])
+            return Condition(ref, "year", draw.choice(values)[:4])
         if field.long:
-            return Condition(ref, "=", draw.pick(texts))
+            return Condition(ref, "=", draw.choice(texts))
         first = draw.below(len(values) - 1)
         if form == 1:
             last = draw.between(first, len(values) - 1)
             return Condition(ref, "between", (f"{values[first][:8]}01", f"{values[last][:8]}28"))
-        op: Op = draw.pick((">", "<", ">=", "<="))
+        op: Op = draw.choice((">", "<", ">=", "<="))
         return Condition(ref, op, f"{values[first][:7]}-{draw.between(1, 28):02d}")
 
 

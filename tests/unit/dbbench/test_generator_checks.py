@@ -262,6 +262,13 @@ def test_a_change_that_changes_nothing():
     assert refusal(scene, up, down) is Reason.NO_CHANGE
 
 
+def test_a_step_that_a_later_one_undoes():
+    scene = flat(ROWS)
+    first, second = (Update(0, ((2, text),), equal(TITLE, "Alpha")) for text in ("11", "12"))
+    assert refusal(scene, first, second) is Reason.NO_CHANGE
+    assert change(scene, first, Update(0, ((2, "12"),), equal(TITLE, "Beta")))
+
+
 def test_a_change_that_the_hash_does_not_show():
     """The hash covers the first 170 rows or so, by their own hashes."""
     rows = [(f"T{i}", "War", str(i)) for i in range(400)]
