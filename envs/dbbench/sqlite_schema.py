@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["column_rows", "create_text", "index_rows", "names", "schema_table", "tick"]
 
 _COLLATION = "utf8mb4_0900_ai_ci"
-type Rows = list[tuple[Any, ...]]
+type _Rows = list[tuple[Any, ...]]
 
 _TABLES: dict[str, str] = {
     "tables": """TABLE_CATALOG TABLE_SCHEMA TABLE_NAME TABLE_TYPE ENGINE VERSION# ROW_FORMAT TABLE_ROWS# AUTO_INCREMENT#
@@ -53,7 +53,7 @@ def names(state: State) -> list[str]:
     return sorted({*state.catalog.tables, *state.catalog.views})
 
 
-def schema_table(state: State, name: str) -> tuple[tuple[Output, ...], Rows]:
+def schema_table(state: State, name: str) -> tuple[tuple[Output, ...], _Rows]:
     """A table of information_schema for the episode's database. Raises StatementFailed (1109)."""
     columns = _TABLES.get(name.lower())
     if columns is None:
@@ -72,9 +72,9 @@ def _count(state: State, table: TableDef) -> int:
     return int(next(state.rows(f"SELECT count(*) FROM {table.inner}"))[0])
 
 
-def _tables(state: State) -> Rows:
+def _tables(state: State) -> _Rows:
     catalog = state.catalog
-    found: Rows = []
+    found: _Rows = []
     for name in names(state):
         table = catalog.tables.get(name)
         if table is None:
@@ -86,8 +86,8 @@ def _tables(state: State) -> Rows:
     return found
 
 
-def _columns(state: State) -> Rows:
-    found: Rows = []
+def _columns(state: State) -> _Rows:
+    found: _Rows = []
     for table in (state.catalog.tables[name] for name in sorted(state.catalog.tables)):
         for place, column in enumerate(table.columns, start=1):
             kind = column.type
@@ -112,7 +112,7 @@ def _length(column: ColumnDef) -> int:
     return named.get(column.type.name, column.type.length)
 
 
-def _schemata(state: State) -> Rows:
+def _schemata(state: State) -> _Rows:
     return [
         ("def", "information_schema", "utf8mb3", "utf8mb3_general_ci", None),
         ("def", "performance_schema", "utf8mb4", _COLLATION, None),
@@ -120,7 +120,7 @@ def _schemata(state: State) -> Rows:
     ]
 
 
-def _statistics(state: State) -> Rows:
+def _statistics(state: State) -> _Rows:
     return [
         ("def", PUBLIC_NAME, row[0], row[1], PUBLIC_NAME, row[2], row[3], row[4], row[9], row[10])
         for name in sorted(state.catalog.tables)
@@ -128,8 +128,8 @@ def _statistics(state: State) -> Rows:
     ]
 
 
-def _usage(state: State) -> Rows:
-    found: Rows = []
+def _usage(state: State) -> _Rows:
+    found: _Rows = []
     own = ("def", PUBLIC_NAME)
     for table in (state.catalog.tables[name] for name in sorted(state.catalog.tables)):
         for key in table.keys:
@@ -141,8 +141,8 @@ def _usage(state: State) -> Rows:
     return found
 
 
-def _constraints(state: State) -> Rows:
-    found: Rows = []
+def _constraints(state: State) -> _Rows:
+    found: _Rows = []
     for table in (state.catalog.tables[name] for name in sorted(state.catalog.tables)):
         kinds = [(key.name, "PRIMARY KEY" if key.name == "PRIMARY" else "UNIQUE") for key in table.keys if key.unique]
         kinds += [(link.name, "FOREIGN KEY") for link in table.links]
@@ -151,7 +151,7 @@ def _constraints(state: State) -> Rows:
     return found
 
 
-def _links(state: State) -> Rows:
+def _links(state: State) -> _Rows:
     return [
         (PUBLIC_NAME, link.name, table.name, link.table, link.on_update or "NO ACTION", link.on_delete or "NO ACTION")
         for table in state.catalog.tables.values()
@@ -159,13 +159,13 @@ def _links(state: State) -> Rows:
     ]
 
 
-def _views(state: State) -> Rows:
+def _views(state: State) -> _Rows:
     return [("def", PUBLIC_NAME, name, state.catalog.views[name].text) for name in sorted(state.catalog.views)]
 
 
-def column_rows(table: TableDef, *, full: bool, only: ColumnDef | None = None) -> Rows:
+def column_rows(table: TableDef, *, full: bool, only: ColumnDef | None = None) -> _Rows:
     """DESCRIBE's rows; SHOW FULL COLUMNS' with ``full``."""
-    found: Rows = []
+    found: _Rows = []
     for column in table.columns if only is None else (only,):
         key = ""
         for index in table.keys:
@@ -187,7 +187,7 @@ def column_rows(table: TableDef, *, full: bool, only: ColumnDef | None = None) -
     return found
 
 
-def index_rows(state: State, table: TableDef) -> Rows:
+def index_rows(state: State, table: TableDef) -> _Rows:
     """SHOW INDEX's rows."""
     return [
         (

@@ -198,7 +198,9 @@ class SqliteSession:
         except SlowStatement:
             raise StatementFailed(TIMED_OUT) from None
         except sqlite3.Error as error:
-            raise _reworded(error) from error
+            raise StatementFailed(str(_reworded(error))) from error
+        except (RecursionError, *_ODDITIES) as error:  # what a view in the table's place may be made of
+            raise StatementFailed(f"the table cannot be read: {_where(error)}") from error
         finally:
             state.deadline = float("inf")
 

@@ -31,7 +31,6 @@ class _Default:
 
 
 _DEFAULT = _Default()
-type Value = tuple[Any, SqlType]
 
 
 @dataclass(slots=True)

@@ -150,6 +150,23 @@ def test_a_view_in_the_place_of_a_table_is_read(session):
     assert list(session.rows_of("t", ["a", "b"])) == ["1,X", "2,Y"]
 
 
+@pytest.mark.parametrize(
+    ("view", "words"),
+    [
+        ("SELECT (SELECT a FROM u) AS a, b FROM u", "1242"),
+        ("SELECT REPEAT('x', 1000000000) AS a, b FROM u", "1301"),
+        ("SELECT SLEEP(5) AS a, b FROM u", "timed out"),
+    ],
+)
+def test_a_view_that_cannot_be_read_is_a_failed_statement(view, words):
+    session = SqliteBackend().begin(Limits(seconds=0.2))
+    session.load([TEXTS])
+    for statement in ("RENAME TABLE t TO u", f"CREATE VIEW t AS {view}"):
+        assert session.execute(statement).valid, statement
+    with pytest.raises(StatementFailed, match=words):
+        list(session.rows_of("t", ["a", "b"]))
+
+
 def test_more_rows_than_the_limit_are_not_read():
     session = SqliteBackend().begin(Limits(rows=1))
     session.load([TEXTS])
