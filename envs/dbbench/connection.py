@@ -9,16 +9,18 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+from pymysql.charset import charset_by_name
 from pymysql.connections import Connection
 from pymysql.constants import CR, FIELD_TYPE, SERVER_STATUS
 from pymysql.converters import conversions, convert_date, convert_datetime
 from pymysql.cursors import SSCursor
-from pymysql.err import OperationalError
+from pymysql.err import MySQLError, OperationalError
 
 __all__ = ["CONVERSIONS", "StreamCursor", "TidyConnection", "TimedConnection"]
 
 _SLACK_S = 0.1
 _CONNECT_S = 30.0
+_COM_RESET_CONNECTION = 0x1F
 
 if TYPE_CHECKING:  # generic in its stubs only
     _Base = Connection[Any]
@@ -62,6 +64,10 @@ class TimedConnection(TidyConnection):
     """A connection whose reads end at a deadline (monotonic seconds), however the answer trickles."""
 
     deadline = float("inf")
+    charset: str
+    collation: str | None
+    encoding: str
+    init_command: str
     server_status: int
     _read_timeout: float | None
 
@@ -71,6 +77,27 @@ class TimedConnection(TidyConnection):
         if self._read_timeout is None or not left <= self._read_timeout < left + _SLACK_S:
             self._read_timeout = left + _SLACK_S / 2
         return super()._read_packet(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def set_character_set(self, charset: str, collation: str | None = None) -> None:
+        """Note it alone: ``init_command`` tells the server, with all else in one go."""
+        self.charset, self.collation = charset, collation
+        self.encoding = charset_by_name(charset).encoding
+
+    def reset(self) -> None:
+        """Give the session back its first state: no temporary table, variable, lock, prepared statement is left.
+
+        COM_RESET_CONNECTION; a tenth of a new login. Raises pymysql's errors.
+        """
+        self._execute_command(_COM_RESET_CONNECTION, b"")  # type: ignore[attr-defined]
+        self._read_ok_packet()  # type: ignore[attr-defined]
+        self.query(self.init_command)
+
+    def quit(self) -> None:
+        """Take leave of the server, which then ends the session, and close the socket. Errors do not matter here."""
+        try:
+            self.close()
+        except MySQLError:
+            self.abandon()
 
     @property
     def session_id(self) -> int:

@@ -31,10 +31,11 @@ from envs.dbbench.backend import (
 from envs.dbbench.connection import CONVERSIONS, StreamCursor, TimedConnection
 from envs.dbbench.gate import Gate, Passage
 from envs.dbbench.isolation import EpisodeDatabase
+from envs.dbbench.loading import load_statements
 from envs.dbbench.quota import FULL, Budget
 from envs.dbbench.results import ResultReader
 from envs.dbbench.server_errors import LOST, LOST_TEXT, SERVER_SHORTAGES, SHORTAGES, error_code, error_words
-from envs.dbbench.tables import Table, create_sql, quote
+from envs.dbbench.tables import Table, quote
 from envs.errors import BackendUnavailable, InfrastructureError, TaskDataError
 
 __all__ = ["Session"]
@@ -45,7 +46,7 @@ _PUBLIC = re.compile(rf"\b{PUBLIC_NAME}\b")
 _CLOCK_S = 1704067200
 _TOUCHES_SESSION = re.compile(r"\bkill\b|_timeout\b", re.IGNORECASE)
 _KILL_WAIT_S = 15
-_ROW_BATCH_BYTES = 2**20
+_RESET_S = 10
 _TOO_MANY = f"1226 (42000): User '{PUBLIC_NAME}' has exceeded the 'max_questions' resource (current value: {{}})"
 _DYNAMIC = "@envloop_dynamic"
 _SIMPLE_TEXT = re.compile(r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"|@[\w$.]+", re.DOTALL)
@@ -111,7 +112,8 @@ class Session:
             connection.deadline = time.monotonic() + max(self._limits.seconds, 60.0)
             with connection.cursor(StreamCursor) as cursor:
                 for table in tables:
-                    self._load(connection, cursor, table)
+                    for statement in load_statements(table):
+                        cursor.execute(statement)
 
     @contextlib.contextmanager
     def _attributed(self, what: str) -> Iterator[None]:
@@ -124,23 +126,6 @@ class Session:
                     f"the database refuses {what}: {error_words(error)}", hint="see the task's file"
                 ) from error
             raise BackendUnavailable(f"the database server failed on {what}: {error_words(error)}") from error
-
-    @staticmethod
-    def _load(connection: TimedConnection, cursor: StreamCursor, table: Table) -> None:
-        cursor.execute(create_sql(table))
-        names = ", ".join(map(quote, table.columns))
-        head = f"INSERT INTO {quote(table.name)} ({names}) VALUES "
-        batch: list[str] = []
-        size = 0
-        for row in table.rows:
-            text = "(" + ",".join("NULL" if value is None else connection.escape(value) for value in row) + ")"
-            batch.append(text)
-            size += len(text)
-            if size > _ROW_BATCH_BYTES:
-                cursor.execute(head + ",".join(batch))
-                batch, size = [], 0
-        if batch:
-            cursor.execute(head + ",".join(batch))
 
     def execute(self, statement: str) -> StatementResult:
         """Run one statement. Raises InfrastructureError where the server, not the statement, failed."""
@@ -219,7 +204,7 @@ class Session:
             outcome.limits = (*outcome.limits, *(limit for limit in over if limit not in outcome.limits))
         if bool(over) != bool(before):
             self._database.restrict(beyond_quota=bool(over))
-            self.renew()  # a session keeps the rights that it began with
+            self._reopen()  # a session keeps the rights that it began with
 
     @contextlib.contextmanager
     def _statement(self, outcome: _Outcome | None = None) -> Iterator[tuple[TimedConnection, StreamCursor]]:
@@ -320,6 +305,18 @@ class Session:
         return bool(self._database.admin.run((query, (self._database.name, table, "BASE TABLE"))))
 
     def renew(self) -> None:
+        """Give the session back its first state, or end it: the next statement opens a new one then."""
+        connection = self._connection
+        if connection is None or not connection.open:
+            return
+        connection.deadline = time.monotonic() + _RESET_S
+        try:
+            connection.reset()
+            self._gate = Gate()
+        except pymysql.err.MySQLError:
+            self._reopen()
+
+    def _reopen(self) -> None:
         """End the session; the next statement opens a new one."""
         if self._connection is not None:
             thread_id = self._connection.session_id
@@ -348,7 +345,7 @@ class Session:
             connect_timeout=10,
             write_timeout=30,
             init_command=(
-                f"SET SESSION sql_mode = '{_SQL_MODE}', time_zone = '+00:00', timestamp = {_CLOCK_S}, "
+                f"SET NAMES utf8mb4, sql_mode = '{_SQL_MODE}', time_zone = '+00:00', timestamp = {_CLOCK_S}, "
                 f"rand_seed1 = {self._seed + 1}, rand_seed2 = {self._seed + 2}"
             ),
             **self._database.connect_arguments(),
@@ -365,8 +362,13 @@ class Session:
             self._connection = None
 
     def close(self) -> None:
-        """Let go of the connection without waiting, and drop the database, which ends what still runs. Idempotent."""
-        self._forget()
+        """Take leave of the server and drop the database, which ends what still runs. Idempotent."""
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.open:
+            connection.deadline = time.monotonic() + _RESET_S
+            number = connection.session_id
+            connection.quit()
+            self._database.sessions.remove(number)  # ended, or about to be: it runs nothing
         drop, self._drop = self._drop, None
         if drop is not None:
             try:
