@@ -28,7 +28,7 @@ type Answer = tuple[Iterable[tuple[Any, ...]], list[SqlType]]
 _QUIET = frozenset(
     {"LOCK", "DO", "HELP", "COMMIT", "ROLLBACK", "BEGIN", "START", "SAVEPOINT", "RELEASE", "UNLOCK", "FLUSH"}
 )
-_DENIED = frozenset({"GRANT", "REVOKE", "LOAD", "KILL", "SHUTDOWN", "INSTALL", "UNINSTALL", "PURGE", "RESET", "CHANGE"})
+_DENIED = frozenset({"GRANT", "REVOKE", "KILL", "SHUTDOWN", "INSTALL", "UNINSTALL", "PURGE", "RESET", "CHANGE"})
 _ENGINES = [("InnoDB", "DEFAULT", "Supports transactions, row-level locking, and foreign keys", "YES", "YES", "YES")]
 
 
@@ -125,7 +125,7 @@ class Answers(Tables):
         if parsed.verb in ("OPTIMIZE", "CHECK", "REPAIR") and len(parsed.tokens) > 2:
             name = self.state.catalog.need(parsed.tokens[-1].text).name
             return [(f"{PUBLIC_NAME}.{name}", parsed.verb.lower(), "status", "OK")], [TEXT] * 4
-        if parsed.verb in ("GRANT", "REVOKE"):
+        if parsed.verb in ("GRANT", "REVOKE", "LOAD"):
             raise failed(1045, f"Access denied for user '{PUBLIC_NAME}'@'localhost' (using password: YES)")
         if parsed.verb in _DENIED:
             raise failed(1227, "Access denied; you need (at least one of) the privileges of an administrator for this "

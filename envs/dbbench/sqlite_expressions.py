@@ -356,7 +356,9 @@ class Expressions(Conversions):
         exp.Exists: _exists,
         exp.Neg: _negative,
         exp.IntDiv: _int_div,
-        exp.BitwiseNot: lambda self, node: Typed(f"(~{self.number(self.compile(node.this)).sql})", BIGINT),
+        exp.BitwiseNot: lambda self, node: Typed(
+            f"(~{self.number(self.compile(node.this)).sql})", SqlType("int", "bigint", unsigned=True)
+        ),
         exp.Cast: _cast,
         exp.Collate: _collate,
         exp.Anonymous: lambda self, node: self.call(str(node.this), node.expressions),

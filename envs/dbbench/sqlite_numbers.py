@@ -152,9 +152,7 @@ def _bits(how: Callable[[int, int], int]) -> Callable[[int, int], int]:
 
     def run(one: int, two: int) -> int:
         found = how(one & mask, two & mask) & mask
-        if found >= 2**63:  # SQLite has no unsigned numbers
-            raise failed(1690, "BIGINT UNSIGNED value is out of range")
-        return found
+        return found if found < 2**63 else found - 2**64  # SQLite has no unsigned numbers; the type says what it is
 
     return run
 

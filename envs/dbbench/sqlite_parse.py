@@ -50,7 +50,7 @@ _WORDS = frozenset({
     "FLUSH", "GRANT", "REVOKE", "KILL", "LOAD", "HANDLER", "INSTALL", "UNINSTALL", "RESET", "PURGE", "SHUTDOWN",
     "SAVEPOINT", "RELEASE",
 })  # fmt: skip
-_FILES = frozenset({"OUTFILE", "DUMPFILE", "INFILE"})
+_FILES = frozenset({"OUTFILE", "DUMPFILE"})
 _NO_QUOTES = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "WITH"})
 
 

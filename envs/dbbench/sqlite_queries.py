@@ -128,6 +128,7 @@ class Queries(Groups):
             for column in self._projected(item):
                 columns.append(column)
                 frees.append([column[1]] if column[1].column and _star(item) else scope.free)
+        scope.free = []
         where = self._where(node)
         scope.aliases = {output.name.casefold(): typed for output, typed in reversed(columns) if output.name}
         groups = self._groups(node, columns)

@@ -160,7 +160,7 @@ def shown(value: Any, kind: SqlType) -> Any:
         case "int" | "year":
             if isinstance(value, float):
                 raise failed(1690, "BIGINT value is out of range")
-            return int(value)
+            return int(value) + (2**64 if kind.unsigned and value < 0 else 0)
         case "decimal":
             if kind.name == "bigint":  # a number beyond SQLite's own
                 return int(value)

@@ -18,7 +18,7 @@ from envs.dbbench.sqlite_queries import Queries
 from envs.dbbench.sqlite_rows import RowWriter
 from envs.dbbench.sqlite_scope import Scope, Source, Typed
 from envs.dbbench.sqlite_store import store, zero
-from envs.dbbench.sqlite_types import DATETIME, DOUBLE, INT, NULL, TEXT, SqlType, decimal_type
+from envs.dbbench.sqlite_types import DATETIME, DOUBLE, INT, NULL, TEXT, decimal_type
 from envs.dbbench.sqlite_values import CLOCK, format_moment
 
 __all__ = ["Writes"]

@@ -302,6 +302,7 @@ CREATE DATABASE x
 GRANT ALL ON *.* TO x
 SELECT 1 INTO OUTFILE '/tmp/x'
 SELECT LOAD_FILE('/etc/passwd')
+LOAD DATA INFILE '/etc/passwd' INTO TABLE t
 --
 UPDATE t SET b = 'z' WHERE a = 12
 SELECT a, b FROM t
@@ -478,3 +479,82 @@ SELECT FOUND_ROWS() >= 0, ROW_COUNT() <= 0
 LOCK TABLES people READ
 UNLOCK TABLES
 CHECK TABLE people
+--
+SELECT name, pay FROM people WHERE name = "Ann"
+SELECT * FROM people WHERE `name` LIKE '%a%' OR note LIKE '%z%' ORDER BY `born` IS NULL, born
+SELECT COUNT(*) AS total, COUNT(DISTINCT team) AS teams FROM people
+SELECT team, COUNT(*) AS n FROM people WHERE team IS NOT NULL GROUP BY team ORDER BY n DESC, team LIMIT 1
+SELECT AVG(CAST(c AS DECIMAL(10,2))) FROM t WHERE c REGEXP '^-?[0-9.]+$'
+SELECT SUM(REPLACE(c, ',', '')) FROM t
+SELECT CAST(REPLACE(c, '.', '') AS UNSIGNED) FROM t WHERE c IS NOT NULL
+SELECT MAX(CAST(a AS SIGNED)) FROM t
+SELECT b FROM t ORDER BY CAST(c AS DECIMAL(10, 2)) DESC LIMIT 1
+SELECT b FROM t ORDER BY c * 1 DESC LIMIT 2
+SELECT b FROM t WHERE c + 0 > 2 AND c NOT LIKE '%x%'
+SELECT p.name FROM people AS p INNER JOIN orders AS o ON p.id = o.pid GROUP BY p.id, p.name HAVING COUNT(*) >= 2
+SELECT name, TIMESTAMPDIFF(YEAR, born, '2024-01-01') AS age FROM people ORDER BY age DESC
+SELECT name FROM people WHERE born = (SELECT MAX(born) FROM people)
+SELECT CONCAT(ROUND(100.0 * COUNT(*) / (SELECT COUNT(*) FROM people), 1), '%') FROM people WHERE team = 1
+SELECT name, CASE WHEN score IS NULL THEN 'none' ELSE ROUND(score, 1) END FROM people
+SELECT SUBSTRING_INDEX(SUBSTRING_INDEX('a,b,c', ',', 2), ',', -1), TRIM(BOTH '"' FROM '"x"'), LTRIM('  x'), RTRIM('x  ')
+SELECT DISTINCT p.name FROM people p JOIN orders o ON o.pid = p.id WHERE o.price > 5 ORDER BY p.name
+SELECT o.oid, p.name, o.qty * o.price AS total FROM orders o LEFT JOIN people p ON p.id = o.pid WHERE o.qty * o.price > 20 ORDER BY total DESC
+SELECT name FROM people WHERE id IN (1, '2', 3.0)
+SELECT name FROM people WHERE (team = 1 AND pay > 1200) OR score IS NULL
+SELECT SUM(qty) AS s, MIN(price), MAX(price), AVG(price) FROM orders WHERE pid IN (SELECT id FROM people WHERE team = 1)
+SELECT pay - LAG(pay) OVER (ORDER BY id) FROM people
+SELECT COALESCE(note, 'n/a'), IFNULL(score, 0), NULLIF(team, 1) FROM people
+SELECT name FROM people WHERE YEAR(seen) = 2023 AND HOUR(seen) = 7
+SELECT DATE_FORMAT(born, '%M %e, %Y') FROM people WHERE born IS NOT NULL
+SELECT name FROM people WHERE seen >= '2023-01-01' AND seen < '2024-01-01'
+SELECT COUNT(*) FROM people WHERE note != 'hello'
+SELECT COUNT(*) FROM people WHERE NOT (note = 'hello')
+SELECT COUNT(*) FROM people WHERE note <> '' AND note IS NOT NULL
+SELECT name FROM people WHERE LOWER(name) = LOWER('ANN')
+SELECT name FROM people WHERE LENGTH(name) = 3 ORDER BY name DESC
+SELECT t1.name, t2.name FROM people t1, people t2 WHERE t1.team = t2.team AND t1.id < t2.id
+SELECT * FROM (SELECT name, pay FROM people ORDER BY pay DESC LIMIT 2) AS x ORDER BY pay
+SELECT (SELECT COUNT(*) FROM people) - (SELECT COUNT(*) FROM orders) AS d
+SELECT EXISTS (SELECT 1 FROM people WHERE name = 'Zed') AS e
+SELECT name FROM people ORDER BY RAND(3)
+SELECT ROUND(pay * 1.175, 2), FLOOR(pay / 100), pay % 100, pay DIV 7 FROM people
+SELECT SUM(pay) / COUNT(DISTINCT team) FROM people
+SELECT MIN(LENGTH(name)), MAX(CHAR_LENGTH(note)) FROM people
+SELECT * FROM people WHERE pay = (SELECT pay FROM people ORDER BY pay DESC LIMIT 1 OFFSET 1)
+SELECT name FROM people p WHERE pay > (SELECT AVG(pay) FROM people q WHERE q.team = p.team)
+SELECT STDDEV_POP(pay), VAR_SAMP(pay), STD(id) FROM people
+SELECT name, pay, SUM(pay) OVER (PARTITION BY team) FROM people ORDER BY name
+SELECT IF(COUNT(*) > 3, 'many', 'few') FROM people
+SELECT a, COUNT(*) FROM t GROUP BY a HAVING COUNT(*) > 1
+SELECT SUM(a) FROM t WHERE b = 'nobody'
+SELECT COUNT(a), COUNT(c), COUNT(*) FROM t
+SELECT MAX(c), MIN(c) FROM t
+SELECT name FROM people WHERE team = NULL
+SELECT 'it''s', 'a\'b', "say ""hi""", 'tab\tnew\\n'
+SELECT N'x', _utf8mb4'y', 'a' 'b', 0x41, b'1', 1.0e2, .5, 5.
+SELECT `name` AS 'n' FROM people ORDER BY 'n'
+SELECT pay AS p FROM people WHERE pay > 1000 HAVING p < 1800 ORDER BY p
+SELECT CURRENT_DATE + INTERVAL 1 DAY, DATE('2024-02-28') + INTERVAL 2 DAY, NOW() - INTERVAL 1 HOUR
+SELECT CHAR_LENGTH(REPEAT('é', 5)), LENGTH(REPEAT('é', 5)), REVERSE('né'), LEFT('né', 2)
+UPDATE people SET pay = ROUND(pay * 1.1, 2), note = CONCAT(IFNULL(note, ''), '!') WHERE team = 1
+SELECT pay, note FROM people
+UPDATE people SET born = DATE_ADD(born, INTERVAL 1 YEAR), seen = NOW() WHERE id <= 2
+SELECT born, seen FROM people
+UPDATE orders SET price = price + 0.005 WHERE oid = 10
+SELECT price FROM orders WHERE oid = 10
+INSERT INTO orders (oid, pid, qty, price) SELECT 100 + oid, pid, qty, price * 2 FROM orders WHERE qty > 2
+SELECT * FROM orders
+DELETE FROM orders WHERE pid IN (SELECT id FROM people WHERE name = 'Bob')
+DELETE FROM people WHERE id NOT IN (SELECT pid FROM orders)
+SELECT id FROM people
+INSERT INTO people (id, name, born) VALUES (77, 'Q', NOW())
+INSERT INTO people (id, seen) VALUES (78, CURDATE())
+SELECT born, seen FROM people WHERE id > 70
+UPDATE people SET name = id, score = pay, team = score, note = born WHERE id = 77
+SELECT name, score, team, note FROM people WHERE id = 77
+INSERT INTO t VALUES ('x')
+INSERT INTO t VALUES ('x', 'y', 'z', 'w')
+INSERT INTO t (a, b) VALUES ('x', 'y', 'z')
+INSERT INTO `t` VALUES (NULL, '', ' ')
+SELECT * FROM t WHERE b = ''
+SELECT ~0, ~5, 1 << 63, 18446744073709551615 & 3, CAST(-1 AS UNSIGNED), BIT_XOR(id) | 9223372036854775808 FROM people

@@ -69,6 +69,7 @@ DIFFERENT = {
 }
 # Tasks of which a statement prints something else: (task, statement up to its first blank) -> why.
 TASKS: dict[str, dict[tuple[str, str], str]] = {"mysql": {}, "mariadb": {}}
+# Of these a statement may print something else, as the server's statistics of its tables have it.
 SLOW_TASKS: dict[str, dict[tuple[str, str], str]] = {
     "mysql": {("generated/201", "SELECT"): "rows of a join without ORDER BY come in the order of the plan"},
     "mariadb": {
@@ -159,7 +160,7 @@ def test_a_thousand_tasks_score_the_same_and_few_print_otherwise(server, sqlite)
     tasks = [generate("generated", index) for index in range(1000)]
     found, rewards = different_statements(tasks, server, sqlite)
     assert rewards == [(1.0, 1.0)] * 1000
-    assert found == set(SLOW_TASKS[server[1]])
+    assert found - set(SLOW_TASKS[server[1]]) == set()
 
 
 @pytest.mark.slow
