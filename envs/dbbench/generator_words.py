@@ -13,9 +13,9 @@ from envs.dbbench.generator_scene import Join, Scene, SceneTable, long_date
 
 __all__ = ["Speech", "bound_text", "join_words"]
 
-type Style = Literal["whose", "with", "where"]
+type _Style = Literal["whose", "with", "where"]
 
-_STYLES: tuple[Style, ...] = ("whose", "whose", "with", "where")
+_STYLES: tuple[_Style, ...] = ("whose", "whose", "with", "where")
 _NUMBER_WORDS: dict[str, tuple[str, ...]] = {
     ">": ("greater than", "more than", "above", "over", "larger than"),
     "<": ("smaller than", "less than", "below", "under"),
@@ -127,7 +127,7 @@ class Speech:
 
     # Conditions.
 
-    def clause(self, where: Sequence[Condition], base: int, style: Style | None = None) -> str:
+    def clause(self, where: Sequence[Condition], base: int, style: _Style | None = None) -> str:
         """``whose genre is Drama and whose runtime is over 120``; nothing where nothing is asked."""
         asked = [condition for condition in where if condition.op != "not null"]
         if not asked:
@@ -143,7 +143,7 @@ class Speech:
                 return f"with {join_words(parts)}"
         return f"where the {join_words(parts, 'and the')}"
 
-    def condition(self, condition: Condition, base: int, style: Style) -> str:
+    def condition(self, condition: Condition, base: int, style: _Style) -> str:
         """One condition, without the word that leads it in."""
         name = self.path(condition.ref, base)
         ref, op, value = condition.ref, condition.op, condition.value
