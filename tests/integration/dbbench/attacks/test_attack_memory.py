@@ -49,7 +49,8 @@ BOMBS = {
                 "sort_buffer_size", "join_buffer_size", "read_buffer_size", "read_rnd_buffer_size", "tmp_table_size",
                 "max_heap_table_size", "query_prealloc_size", "query_alloc_block_size", "mrr_buffer_size",
                 "range_alloc_block_size", "set_operations_buffer_size", "innodb_ddl_buffer_size",
-                "max_length_for_sort_data", "max_session_mem_used", "parser_max_mem_size", "optimizer_trace_max_mem_size", "histogram_size",
+                "max_length_for_sort_data", "max_session_mem_used", "parser_max_mem_size",
+                "optimizer_trace_max_mem_size", "histogram_size",
             )
         ),
         f"SELECT COUNT(*) FROM (SELECT RAND() r, REPEAT('x', 500) x FROM {crossed(5)} ORDER BY 1) q",
