@@ -30,7 +30,15 @@ KNOWN_SPLITS: Mapping[str, Mapping[str, SplitRole]] = {
         "agentbench_new_std": _E,
         "agentbench_train_valid": _T,
     },
-    "dbbench": {"dev": _E, "standard": _E, "generated": _T, "generated_eval": _E},
+    "dbbench": {
+        "dev": _E,
+        "standard": _E,
+        "generated": _T,
+        "generated_eval": _E,
+        "generated_easy": _T,
+        "generated_medium": _T,
+        "generated_hard": _T,
+    },
 }
 """Roles by environment and split (ALFWorld's and AgentBench's), for runs that see no environment service. Where one is
 seen, it is asked, and the stricter answer holds."""
