@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -33,7 +33,7 @@ _TOKENS = re.compile(
     r"""
     (?P<string>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*")
     |(?P<name>`(?:[^`]|``)*`)
-    |(?P<comment>\#[^\n]*|--(?=[\s\x00-\x1f]|\Z)[^\n]*|/\*.*?(?:\*/|\Z))
+    |(?P<comment>\#[^\n]*|--(?=[\x00-\x20]|\Z)[^\n]*|/\*.*?(?:\*/|\Z))
     |(?P<word>[\w$]+)
     |(?P<other>.)
     """,
@@ -41,6 +41,7 @@ _TOKENS = re.compile(
 )
 # A server may read these otherwise than the pattern above: executable comments, dollar quotes, a text that has a NUL.
 _UNCERTAIN = re.compile(r"/\*M?!|\$\w*\$|\x00", re.IGNORECASE)
+_EXECUTABLE = re.compile(r"/\*M?!\d*", re.IGNORECASE)
 _WORDS = re.compile(r"[\w$]+")
 _PREPARE = re.compile(r"\s*prepare\s+(?P<name>[\w$]+|`[^`]+`)\s+from\s+(?P<text>.+?)[;\s]*", re.IGNORECASE | re.DOTALL)
 _IMMEDIATE = re.compile(
@@ -70,52 +71,75 @@ class Gate:
 
     def check(self, statement: str, *, nested: bool = False) -> Passage:
         """What becomes of a statement. ``nested``: it is the text of a dynamic one and may hold none itself."""
-        words = list(self._words(statement))
-        passage = self._judge(statement, words, nested=nested)
+        loose = self._uncertain or _UNCERTAIN.search(statement) is not None
+        words = list(_all_words(statement) if loose else _code_words(statement))
+        passage = _judge(statement, words, loose=loose, nested=nested)
         if not passage.refusal and "set" in words and not _MODES.isdisjoint(words):
             self._uncertain = True
         return passage
 
-    def _judge(self, statement: str, words: list[str], *, nested: bool) -> Passage:
-        lock = next((word for word in words if word in _LOCKS), None)
-        if lock is None and not statement.isascii() and any(map(_resembles_lock, _WORDS.findall(statement))):
-            lock = "get_lock"
-        if lock is not None:
-            return Passage(f"1305 (42000): FUNCTION {PUBLIC_NAME}.{lock.upper()} does not exist")
-        if any(word == "xa" and after in _XA for word, after in pairwise(words)):
-            return Passage(_XA_WORDS)
-        if _has_dynamic(words):
-            found = None if nested else _PREPARE.fullmatch(statement) or _IMMEDIATE.fullmatch(statement)
-            if found is None:
-                return Passage(_DYNAMIC_WORDS)
-            text = found["text"]
-            using = found.groupdict().get("using") or ""
-            return Passage(dynamic=text, before=statement[: found.start("text")], after=using)
-        return Passage()
 
-    def _words(self, statement: str) -> Iterator[str]:
-        """The code's words, folded as the server's name comparison folds them, in order."""
-        if self._uncertain or _UNCERTAIN.search(statement):
-            yield from map(_folded, _WORDS.findall(statement))
+def _judge(statement: str, words: list[str], *, loose: bool, nested: bool) -> Passage:
+    lock = _lock_among(statement, words, loose=loose)
+    if lock:
+        return Passage(f"1305 (42000): FUNCTION {PUBLIC_NAME}.{lock.upper()} does not exist")
+    if _has_pair(words, "xa", _XA, loose=loose):
+        return Passage(_XA_WORDS)
+    if _has_dynamic(words, loose=loose):
+        found = None if nested else _PREPARE.fullmatch(statement) or _IMMEDIATE.fullmatch(statement)
+        if found is None:
+            return Passage(_DYNAMIC_WORDS)
+        using = found.groupdict().get("using") or ""
+        return Passage(dynamic=found["text"], before=statement[: found.start("text")], after=using)
+    return Passage()
+
+
+def _code_words(statement: str) -> Iterator[str]:
+    """The code's words, folded as the server's name comparison folds them, and what stands between them, in order."""
+    for token in _TOKENS.finditer(statement):
+        if token.lastgroup == "word":
+            yield _folded(token.group())
+        elif token.lastgroup == "name":
+            yield _folded(token.group().strip("`"))
+        elif token.lastgroup == "other" and token.group() in "'\"`":
+            # A quote that does not close: the server refuses the statement, but let nothing hang on that.
+            yield from _all_words(statement[token.end() :])
             return
-        for token in _TOKENS.finditer(statement):
-            if token.lastgroup == "word":
-                yield _folded(token.group())
-            elif token.lastgroup == "name":
-                yield _folded(token.group().strip("`"))
-            elif token.lastgroup == "other" and token.group() in "'\"`":
-                # A quote that does not close: the server refuses the statement, but let nothing hang on that.
-                yield from map(_folded, _WORDS.findall(statement, token.end()))
-                return
+        elif token.lastgroup != "comment" and not token.group().isspace():
+            yield token.group()[0]
 
 
-def _has_dynamic(words: list[str]) -> bool:
-    for place, word in enumerate(words):
-        if word == "prepare" and words[place + 2 : place + 3] == ["from"]:
-            return True
-        if word == "execute" and words[place + 1 : place + 2] == ["immediate"]:
-            return True
-    return False
+def _all_words(statement: str) -> Iterator[str]:
+    """Every word, those in strings and comments too; the version in an executable comment is part of none."""
+    return map(_folded, _WORDS.findall(_EXECUTABLE.sub(" ", statement)))
+
+
+def _lock_among(statement: str, words: list[str], *, loose: bool) -> str:
+    """The lock function that a statement calls, or an empty text."""
+    if loose:  # another character set may part words otherwise
+        text = _folded(statement)
+        found = next((lock for lock in _LOCKS if lock in text), "")
+    else:
+        found = next((word for word in words if word in _LOCKS), "")
+    if not found and not statement.isascii() and any(map(_resembles_lock, _WORDS.findall(statement))):
+        return "get_lock"
+    return found
+
+
+def _has_pair(words: list[str], first: str, seconds: Collection[str], *, loose: bool) -> bool:
+    """Whether one of the second words follows the first; ``loose``: at any distance."""
+    if not loose:
+        return any(one == first and two in seconds for one, two in pairwise(words))
+    return first in words and any(word in seconds for word in words[words.index(first) + 1 :])
+
+
+def _has_dynamic(words: list[str], *, loose: bool) -> bool:
+    if _has_pair(words, "execute", ("immediate",), loose=loose):
+        return True
+    if loose:
+        return _has_pair(words, "prepare", ("from",), loose=True)
+    # PREPARE name FROM; a quoted name may hold several words, and counts as one.
+    return any(word == "prepare" and words[at + 2 : at + 3] == ["from"] for at, word in enumerate(words))
 
 
 def _folded(word: str) -> str:

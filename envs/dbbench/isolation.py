@@ -9,6 +9,7 @@ too, what a crashed service has left (``leases.py``).
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import re
 import secrets
@@ -20,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from envs.dbbench.admin import Admin
+from envs.dbbench.backend import PUBLIC_NAME
 from envs.dbbench.external_server import ServerAddress
 from envs.dbbench.leases import Leases
 from envs.dbbench.quota import QuotaWatch
@@ -29,6 +31,7 @@ __all__ = ["DATABASE_PATTERN", "EpisodeDatabase", "EpisodeDatabases"]
 
 _log = logging.getLogger(__name__)
 
+_PREFIX_LENGTH = len("envloop_")
 DATABASE_PATTERN = re.compile(r"envloop_[0-9a-f]{16}")
 # Everything on the own database but EVENT (it would run without a session) and GRANT OPTION.
 _RIGHTS = (
@@ -63,6 +66,18 @@ class EpisodeDatabase:
     def user(self) -> str:
         """The user as SQL names it."""
         return f"`{self.name}`@`{self.host}`"
+
+    def disguised(self, text: str) -> str:
+        """A text for the policy: the public name for the real one, and nothing of the password."""
+        text = text.replace(self.name, PUBLIC_NAME)
+        if self.name[_PREFIX_LENGTH:] in text:  # as a pattern in SHOW GRANTS, printed or as it is
+            for pattern in (self.name.replace("_", "\\\\_"), self.name.replace("_", "\\_")):
+                text = text.replace(pattern, PUBLIC_NAME)
+        if "PASSWORD '*" in text:
+            inner = hashlib.sha1(self.password.encode(), usedforsecurity=False).digest()
+            digest = hashlib.sha1(inner, usedforsecurity=False).hexdigest().upper()
+            text = text.replace(f"*{digest}", "<secret>")
+        return text
 
     def connect_arguments(self) -> dict[str, Any]:
         """Keywords for ``pymysql.connect`` as the episode's user."""

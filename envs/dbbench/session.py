@@ -141,7 +141,7 @@ class Session:
         except UnicodeEncodeError as error:
             outcome.text, outcome.valid = f"Error executing query: {error}", False
         self._account(statement, outcome, time.monotonic() - began)
-        text = outcome.text.replace(self._database.name, PUBLIC_NAME)
+        text = self._database.disguised(outcome.text)
         if len(text) > self._limits.text:
             text = text[: self._limits.text] + TRUNCATED
         return StatementResult(
@@ -182,8 +182,9 @@ class Session:
 
     def _read_dynamic(self, cursor: StreamCursor, passage: Passage) -> str:
         """The statement with a variable in place of the text that it runs, once that text has passed the gate."""
-        cursor.execute(f"SET {_DYNAMIC} = {_PUBLIC.sub(self._database.name, passage.dynamic)}")
-        cursor.execute(f"SELECT {_DYNAMIC}")
+        value = _PUBLIC.sub(self._database.name, passage.dynamic)
+        cursor.execute(f"SET {_DYNAMIC} = {value}, character_set_results = utf8mb4")  # else it could be read wrongly
+        cursor.execute(f"SELECT CONVERT({_DYNAMIC} USING utf8mb4)")
         rows = cursor.fetchall()
         text = rows[0][0] if rows else None
         if isinstance(text, (bytes, bytearray)):
@@ -220,7 +221,7 @@ class Session:
                     # AgentBench's worker commits after every statement, so a transaction never spans two.
                     if connection.in_transaction:
                         connection.commit()
-            except (pymysql.err.MySQLError, UnicodeDecodeError) as error:
+            except (pymysql.err.MySQLError, ValueError, ArithmeticError) as error:  # the latter: values of no sense
                 if running.hit and outcome is not None:
                     outcome.limits = (running.hit,)
                     self._end_session(connection)
@@ -234,7 +235,7 @@ class Session:
         if time.monotonic() >= connection.deadline:
             self._end_session(connection)
             raise _TimedOut from error
-        if isinstance(error, UnicodeDecodeError):  # the rest of the answer is unread
+        if not isinstance(error, pymysql.err.MySQLError):  # the rest of the answer is unread
             self._end_session(connection)
         elif error_code(error) in LOST or not connection.open:
             self._forget()

@@ -34,6 +34,8 @@ def refusal(statement: str, *before: str) -> str:
         "SELECT $$'$$, GET_LOCK('a', 1)",
         "SELECT '\0', GET_LOCK('a', 1)",
         "SELECT 'open, GET_LOCK(1)",
+        "SELECT 1 --\u00a0+GET_LOCK('a', 1)",
+        "SELECT /*!50000GET_LOCK('a', 1)*/",
         "SELECT GÉT_LOCK('a', 1)",
         "SELECT GET_LOC\u212a('a', 1)",
         "CREATE PROCEDURE p() SELECT GET_LOCK('a', 1)",
@@ -61,7 +63,8 @@ def test_letters_that_a_collation_may_hold_equal(spelling):
         "SELECT prepare FROM steps",
         "SELECT 1 -- GET_LOCK('a', 1)",
         "SELECT `xa` FROM t",
-        "SELECT xa, ended FROM t",
+        "SELECT xa, end FROM t",
+        "SELECT prepare, cook FROM steps",
         "EXECUTE made",
         "DEALLOCATE PREPARE made",
         "SELECT names, charset FROM sets",
@@ -75,7 +78,16 @@ def test_data_is_no_code(statement):
 
 @pytest.mark.parametrize(
     "statement",
-    ["XA START 'x'", "xa prepare 'x'", "XA RECOVER", "BEGIN NOT ATOMIC XA COMMIT 'x'; END", "/* a */ XA END 'x'"],
+    [
+        "XA START 'x'",
+        "xa prepare 'x'",
+        "XA RECOVER",
+        "BEGIN NOT ATOMIC XA COMMIT 'x'; END",
+        "/* a */ XA END 'x'",
+        "XA /* a */ START 'x'",
+        "XA /*!99999 a */ START 'x'",
+        "/*!50000XA*/ START 'x'",
+    ],
 )
 def test_xa_is_refused(statement):
     assert refusal(statement).startswith("1399 (XAE07)")
@@ -90,6 +102,7 @@ def test_xa_is_refused(statement):
         "SET CHARACTER SET big5",
         "SET character_set_client = sjis",
         "CREATE PROCEDURE p() SET sql_mode = ''",
+        "/*!50000SET*/ sql_mode = 'NO_BACKSLASH_ESCAPES'",
     ],
 )
 def test_where_the_rules_may_have_changed_every_word_counts(lift):
@@ -124,6 +137,8 @@ def test_dynamic_text_is_named_so_that_it_can_be_read(statement, text):
         "BEGIN NOT ATOMIC EXECUTE IMMEDIATE @q; END",
         "IF 1 THEN PREPARE made FROM @q; END IF",
         "/*! PREPARE made FROM @q */",
+        "PREPARE /*!99999 x */ made FROM @q",
+        "EXECUTE /* x */ IMMEDIATE @q",
     ],
 )
 def test_dynamic_text_that_cannot_be_read_is_refused(statement):
