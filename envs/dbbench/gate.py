@@ -43,9 +43,10 @@ _TOKENS = re.compile(
 _UNCERTAIN = re.compile(r"/\*M?!|\$\w*\$|\x00", re.IGNORECASE)
 _EXECUTABLE = re.compile(r"/\*M?!\d*", re.IGNORECASE)
 _WORDS = re.compile(r"[\w$]+")
-_PREPARE = re.compile(r"\s*prepare\s+(?P<name>[\w$]+|`[^`]+`)\s+from\s+(?P<text>.+?)[;\s]*", re.IGNORECASE | re.DOTALL)
+_PREPARE = re.compile(r"\s*prepare\s+(?P<name>[\w$]+|`[^`]+`)\s+from\s+(?P<text>.+)", re.IGNORECASE | re.DOTALL)
+_ENDS = "; \t\r\n"
 _IMMEDIATE = re.compile(
-    r"\s*execute\s+immediate\s+(?P<text>'[^'\\]*'|\"[^\"\\]*\"|@[\w$.]+|concat\w*\s*\(.*\))(?P<using>\s+using\s+.+)?[;\s]*",
+    r"\s*execute\s+immediate\s+(?P<text>'[^'\\]*'|\"[^\"\\]*\"|@[\w$.]+|concat\w*\s*\(.*\))(?P<using>\s+using\s+.+)?",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -86,7 +87,8 @@ def _judge(statement: str, words: list[str], *, loose: bool, nested: bool) -> Pa
     if _has_pair(words, "xa", _XA, loose=loose):
         return Passage(_XA_WORDS)
     if _has_dynamic(words, loose=loose):
-        found = None if nested else _PREPARE.fullmatch(statement) or _IMMEDIATE.fullmatch(statement)
+        whole = statement.rstrip(_ENDS)
+        found = None if nested else _PREPARE.fullmatch(whole) or _IMMEDIATE.fullmatch(whole)
         if found is None:
             return Passage(_DYNAMIC_WORDS)
         using = found.groupdict().get("using") or ""

@@ -24,7 +24,7 @@ __all__ = ["FULL", "Budget", "QuotaWatch"]
 
 FULL = "1114 (HY000): The table is full"
 _LOOK_S = 0.1
-_READS = re.compile(r"\s*\(*\s*(?:select|show|describe|desc|explain|help|use|set|start|begin|commit|rollback)\b", re.I)
+_READS = re.compile(r"[\s(]*(?:select|show|describe|desc|explain|help|use|set|start|begin|commit|rollback)\b", re.I)
 # A statement is looked into when it wrote much, took long, or when this much has come together since the last look.
 _MANY_ROWS = 500
 _LONG_S = 0.05

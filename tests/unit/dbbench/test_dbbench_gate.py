@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from envs.dbbench.backend import Limits
 from envs.dbbench.gate import Gate
+from envs.dbbench.quota import Budget
 
 LOCK = "1305 (42000): FUNCTION dbbench.GET_LOCK does not exist"
 
@@ -150,7 +152,12 @@ def test_dynamic_text_may_hold_no_dynamic_text():
     assert Gate().check("SELECT GET_LOCK('a', 1)", nested=True).refusal == LOCK
 
 
-@pytest.mark.parametrize("piece", ["'a',", "/* ", "'\\", "`", "-- '\n", "x" * 50 + " ", ") using ", "é"])
-def test_long_statements_are_read_in_one_go(piece):
+@pytest.mark.parametrize(
+    "piece", ["'a',", "/* ", "'\\", "`", "-- '\n", "x" * 50 + " ", ") using ", "é", " ", "( ", "$a", "x "]
+)
+@pytest.mark.parametrize("head", ["EXECUTE IMMEDIATE CONCAT(", "PREPARE a FROM x", ""])
+def test_long_statements_are_read_in_one_go(head, piece):
     """No pattern goes back over what it has read: a megabyte of anything ends."""
-    Gate().check("EXECUTE IMMEDIATE CONCAT(" + piece * (2**20 // len(piece)))
+    statement = head + piece * (2**20 // len(piece)) + "y"
+    Gate().check(statement)
+    Budget(Limits(), "name", watch=None).wrote(statement, 0, 0.0)
