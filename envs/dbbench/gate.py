@@ -2,8 +2,8 @@
 
 Rights keep an episode in its own database. Three things escape them: user locks (``GET_LOCK``), whose names are the
 whole server's; XA transactions, which outlive the session that prepared them; dynamic SQL, which could spell the other
-two at run time. The first two are refused in the server's own words; dynamic SQL is allowed where the text that it will
-run can be read first, which is everywhere but in a routine.
+two at run time. The first two are refused in the server's own words, as are two functions that can end a server;
+dynamic SQL is allowed where the text that it will run can be read first, which is everywhere but in a routine.
 
 A statement is read by MySQL's lexical rules: words in strings and comments are no code. Where those rules may not hold
 (after ``SET sql_mode`` or ``SET NAMES``, in a statement with an executable comment), every word counts.
@@ -21,7 +21,12 @@ from envs.dbbench.backend import PUBLIC_NAME
 
 __all__ = ["Gate", "Passage"]
 
-_LOCKS = frozenset({"get_lock", "release_lock", "release_all_locks", "is_free_lock", "is_used_lock"})
+_REFUSED = frozenset(
+    {
+        *("get_lock", "release_lock", "release_all_locks", "is_free_lock", "is_used_lock"),
+        *("extractvalue", "updatexml"),  # a deep XPath runs MariaDB's parser out of its stack, and the server ends
+    }
+)
 _XA = frozenset({"start", "begin", "end", "prepare", "commit", "rollback", "recover"})
 _MODES = frozenset(
     {"sql_mode", "names", "charset", "character", "character_set_client", "character_set_connection", "old_mode"}
@@ -81,9 +86,9 @@ class Gate:
 
 
 def _judge(statement: str, words: list[str], *, loose: bool, nested: bool) -> Passage:
-    lock = _lock_among(statement, words, loose=loose)
-    if lock:
-        return Passage(f"1305 (42000): FUNCTION {PUBLIC_NAME}.{lock.upper()} does not exist")
+    function = _refused_among(statement, words, loose=loose)
+    if function:
+        return Passage(f"1305 (42000): FUNCTION {PUBLIC_NAME}.{function.upper()} does not exist")
     if _has_pair(words, "xa", _XA, loose=loose):
         return Passage(_XA_WORDS)
     if _has_dynamic(words, loose=loose):
@@ -116,14 +121,14 @@ def _all_words(statement: str) -> Iterator[str]:
     return map(_folded, _WORDS.findall(_EXECUTABLE.sub(" ", statement)))
 
 
-def _lock_among(statement: str, words: list[str], *, loose: bool) -> str:
-    """The lock function that a statement calls, or an empty text."""
+def _refused_among(statement: str, words: list[str], *, loose: bool) -> str:
+    """The refused function that a statement calls, or an empty text."""
     if loose:  # another character set may part words otherwise
         text = _folded(statement)
-        found = next((lock for lock in _LOCKS if lock in text), "")
+        found = next((name for name in _REFUSED if name in text), "")
     else:
-        found = next((word for word in words if word in _LOCKS), "")
-    if not found and not statement.isascii() and any(map(_resembles_lock, _WORDS.findall(statement))):
+        found = next((word for word in words if word in _REFUSED), "")
+    if not found and not statement.isascii() and any(map(_resembles_refused, _WORDS.findall(statement))):
         return "get_lock"
     return found
 
@@ -151,9 +156,9 @@ def _folded(word: str) -> str:
     return "".join(char for char in plain if not unicodedata.combining(char)).casefold()
 
 
-def _resembles_lock(word: str) -> bool:
-    """Whether a name with letters beyond ASCII could be a lock's: collations hold more letters equal than Unicode."""
+def _resembles_refused(word: str) -> bool:
+    """Whether a name with letters beyond ASCII could be one of theirs: collations hold more letters equal."""
     return not word.isascii() and any(
-        len(word) == len(lock) and all(a == b or not a.isascii() for a, b in zip(word.lower(), lock, strict=False))
-        for lock in _LOCKS
+        len(word) == len(name) and all(a == b or not a.isascii() for a, b in zip(word.lower(), name, strict=False))
+        for name in _REFUSED
     )
