@@ -16,6 +16,7 @@ from urllib.parse import quote
 import httpx
 
 from envs.errors import EnvloopError, InvalidOption, TransportError, error_from_json
+from envs.plain_transport import PlainTransport
 from envs.types import Action, JsonObject, Task, TaskPage
 from envs.wire import (
     EnvInfo,
@@ -80,9 +81,8 @@ class EnvClient:
         self._http = httpx.AsyncClient(
             base_url=base_url.rstrip("/"),
             headers={"Authorization": f"Bearer {token}"} if token else {},
-            transport=transport,
+            transport=transport or PlainTransport(max_connections),
             timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0)),
-            limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
             trust_env=False,  # no proxy between a trainer and its environments unless given as a transport
         )
 

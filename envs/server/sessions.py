@@ -9,7 +9,6 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from envs.base import EnvFamily, Environment, HasExperts
@@ -28,6 +27,7 @@ from envs.server.families import Families
 from envs.server.forks import Branch, Replay, begin, close_all, close_quietly, copy
 from envs.server.history import History
 from envs.server.session import Session, SharedTask
+from envs.server.workers import Workers
 from envs.types import Action, EnvSpec, EpisodeStatus, StepResult, Task
 from envs.wire import ForkOrigin
 
@@ -61,7 +61,7 @@ class SessionTable:
         self._idle_timeout_s = idle_timeout_s
         self._remember_ended = remember_ended
         self._remember_ended_s = remember_ended_s
-        self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="envs-worker")
+        self._workers = Workers(workers, "envs-worker")
         self._live: dict[str, Session] = {}
         self._ended: OrderedDict[str, Session] = OrderedDict()
         self._tasks: OrderedDict[tuple[str, str], SharedTask] = OrderedDict()
@@ -235,7 +235,7 @@ class SessionTable:
                 logger.warning("episode %s was still busy at shutdown", session.id)
 
         await asyncio.gather(*map(end, list(self._live.values())))
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._workers.close()
 
     def waits(self, episode_id: str) -> bool:
         """Whether what is asked of this episode may have to wait for another thread or for its turn."""
@@ -348,7 +348,7 @@ class SessionTable:
     async def _run[T](self, blocking: bool, work: Callable[[], T]) -> T:
         if not blocking:
             return work()
-        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        future = self._workers.run(work)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
