@@ -41,7 +41,8 @@ class Limits:
 
     Of one statement: ``seconds``; ``rows`` and ``bytes`` of its result, beyond which nothing is fetched; ``text``,
     characters of what the policy sees; ``statement_bytes``, its own length. Of one episode: ``statements``;
-    ``database_bytes``, what its tables may hold; ``database_rows``, how many rows it may write.
+    ``database_bytes``, what its tables may hold; ``database_rows``, how many rows it may write; ``session_bytes``, the
+    server's memory that its session may take.
     """
 
     seconds: float = 60.0
@@ -52,6 +53,7 @@ class Limits:
     statements: int = 1000
     database_bytes: int = 64 * 2**20
     database_rows: int = 1_000_000
+    session_bytes: int = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,10 @@ class TimedConnection(TidyConnection):
     _read_timeout: float | None
 
     def _read_packet(self, *args: Any, **kwargs: Any) -> Any:
-        left = _CONNECT_S if self.deadline == float("inf") else max(self.deadline - time.monotonic(), 0.001)
+        left = _CONNECT_S if self.deadline == float("inf") else self.deadline - time.monotonic()
+        if left <= 0:  # an answer without end never blocks, so no read would run out of time
+            raise OperationalError(CR.CR_SERVER_LOST, "the time limit is over")
+        left = max(left, 0.001)
         # Set rarely: each change is a system call that gives up the GIL.
         if self._read_timeout is None or not left <= self._read_timeout < left + _SLACK_S:
             self._read_timeout = left + _SLACK_S / 2
@@ -124,10 +127,10 @@ class StreamCursor(SSCursor):
 
     def drain(self) -> None:
         """Read the answer to its end, and further results of a procedure."""
-        if self._result is not None:
+        more: bool | None = self._result is not None
+        while more:  # whether another follows is known at a result's end
             self._result._finish_unbuffered_query()
-        while self.nextset():
-            pass
+            more = self.nextset()
 
 
 def _bit(value: bytes) -> int:

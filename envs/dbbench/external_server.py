@@ -62,6 +62,10 @@ class DatabaseServer(Protocol):
         """Start it where it does not run yet, and say where it is. Raises BackendUnavailable, ConfigError."""
         ...
 
+    def memory(self) -> int:
+        """Bytes of memory that it takes now; 0 where that is not known. Cheap."""
+        ...
+
     def problem(self) -> str:
         """Why it cannot be used now, or an empty text. Cheap: no connection is made."""
         ...
@@ -95,6 +99,10 @@ class ExternalServer:
                 raise ConfigError("a login to MySQL without TLS needs the package cryptography", hint="use ssl=on")
             self._address = replace(address, tls=_tls_context(verify=False))
         return self._address
+
+    def memory(self) -> int:
+        """Not known from here."""
+        return 0
 
     def problem(self) -> str:
         """Nothing is known without a connection."""

@@ -15,7 +15,7 @@ import re
 import secrets
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -112,13 +112,22 @@ class EpisodeDatabase:
 class EpisodeDatabases:
     """Creates and drops the episodes' databases on one server. Thread-safe.
 
-    ``spare`` is how many are made ahead. ``shared``: others use the server too.
+    ``spare`` is how many are made ahead. ``shared``: others use the server too. ``memory`` gives the bytes that the
+    server takes, 0 where that is not known.
     """
 
     def __init__(
-        self, address: ServerAddress, *, shared: bool, max_live: int = 256, admin_connections: int = 8, spare: int = 0
+        self,
+        address: ServerAddress,
+        *,
+        shared: bool,
+        max_live: int = 256,
+        admin_connections: int = 8,
+        spare: int = 0,
+        memory: Callable[[], int] = lambda: 0,
     ) -> None:
         self.admin = Admin(address, admin_connections)
+        self._memory = memory
         self._urgent = Admin(address, 2)
         self._host = "localhost" if address.local else "%"
         self._max_live = max_live
@@ -168,7 +177,7 @@ class EpisodeDatabases:
         if self._leases is not None:
             self._leases.beat()
             self.sweep()
-        self._watch = QuotaWatch(Admin(self.admin.address, 1), self.kind)
+        self._watch = QuotaWatch(Admin(self.admin.address, 1), self.kind, self._memory)
         self._watch.start()
         self._run_thread("dbbench-janitor", self._keep)
         if self._spare_wanted:

@@ -13,13 +13,13 @@ from envs.dbbench.tables import Table, create_sql, quote
 
 __all__ = ["load_statements"]
 
-_BATCH_CHARACTERS = 2**20
+_BATCH_CHARACTERS = 2**19  # four bytes each at most, within a packet
 _KEPT = 256
 _SMALL_ROWS = 500  # a larger table's text is not worth the memory
 
 
 def load_statements(table: Table) -> tuple[str, ...]:
-    """CREATE TABLE, and INSERTs of a megabyte at most. For a session without NO_BACKSLASH_ESCAPES."""
+    """CREATE TABLE, and INSERTs of half a million characters at most. For a session without NO_BACKSLASH_ESCAPES."""
     return _kept(table) if len(table.rows) <= _SMALL_ROWS else tuple(_statements(table))
 
 

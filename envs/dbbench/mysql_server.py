@@ -32,6 +32,7 @@ _NAMES = ("mariadbd", "mysqld")
 _FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/libexec", "/usr/local/mysql/bin", "/opt/homebrew/bin")
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a tmpfs makes creating databases ten times faster
 _ROOM_BYTES = 512 * 2**20
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _SOCKET_PATH_LIMIT = 100  # bytes; the system's own limit is 104 to 108
 
 
@@ -110,6 +111,18 @@ class PrivateServer:
         """Whether there is one now."""
         process = self._process
         return self._address is not None and process is not None and process.poll() is None
+
+    def memory(self) -> int:
+        """Bytes that the server's process has in memory, its data not counted (Linux; else 0)."""
+        process = self._process
+        if process is None:
+            return 0
+        try:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
+            pages = Path(f"/proc/{children[0]}/statm").read_text(encoding="ascii").split()
+        except (OSError, IndexError):  # another system, or it has just ended
+            return 0
+        return (int(pages[1]) - int(pages[2])) * _PAGE_BYTES
 
     def problem(self) -> str:
         """Why it cannot be used: not installed or closed. Not started yet, or to be started again, is no problem."""

@@ -4,6 +4,9 @@ A server has no quota for a database, and a looping procedure is one statement. 
 times a second at what has run for a while: the size of the episode's files, of its temporary ones where the server
 tells, the rows of its transaction. A statement beyond the quota is killed, and until the database is below it again the
 episode keeps the rights to read, delete and drop alone; every refusal is then the server's own.
+
+Memory is looked at all the time, where the server is of this machine: when the server has grown beyond its share, the
+session that holds most (MariaDB tells) or the statement that began last (MySQL does not) is ended.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -20,11 +23,17 @@ from envs.dbbench.admin import Admin
 from envs.dbbench.backend import Limits
 from envs.errors import BackendUnavailable
 
-__all__ = ["FULL", "Budget", "QuotaWatch"]
+__all__ = ["REFUSALS", "Budget", "QuotaWatch"]
 
-FULL = "1114 (HY000): The table is full"
+# What a statement is told that was killed for a limit, in the server's words for the like.
+REFUSALS = {
+    "database_bytes": "1114 (HY000): The table is full",
+    "database_rows": "1114 (HY000): The table is full",
+    "session_bytes": "1041 (HY000): Out of memory.",
+}
 _LOOK_S = 0.1
 _READS = re.compile(r"[\s(]*(?:select|show|describe|desc|explain|help|use|set|start|begin|commit|rollback)\b", re.I)
+_CREATES = re.compile(r"[\s(]*(?:create|alter)\b|/\*", re.I)
 # A statement is looked into when it wrote much, took long, or when this much has come together since the last look.
 _MANY_ROWS = 500
 _LONG_S = 0.05
@@ -35,6 +44,13 @@ _SIZES = {
     "mysql": "SELECT name, file_size FROM information_schema.innodb_tablespaces WHERE name LIKE %s",
 }
 _TEMPORARY = "SELECT id, size FROM information_schema.innodb_session_temp_tablespaces WHERE state = 'ACTIVE'"
+_HOLDERS = (
+    "SELECT id, memory_used FROM information_schema.processlist WHERE user LIKE 'envloop\\_%' "
+    "ORDER BY memory_used DESC LIMIT 1"
+)
+# A server's memory is no concern below this, with every buffer and hundreds of sessions in it.
+_SERVER_BYTES = 640 * 2**20
+_VARIABLES = 64  # set in one session, each of a packet's size at most
 _MODIFIED = "SELECT trx_mysql_thread_id, trx_rows_modified FROM information_schema.innodb_trx"
 
 _log = logging.getLogger(__name__)
@@ -52,11 +68,15 @@ class _Running:
 
 
 class QuotaWatch:
-    """The thread of one server. Its administrator's connection is its own: it must not wait behind others' work."""
+    """The thread of one server. Its administrator's connection is its own: it must not wait behind others' work.
 
-    def __init__(self, admin: Admin, kind: str) -> None:
+    ``memory`` gives the bytes that the server takes now, 0 where that is not known.
+    """
+
+    def __init__(self, admin: Admin, kind: str, memory: Callable[[], int]) -> None:
         self._admin = admin
         self._kind = kind
+        self._memory = memory
         self._lock = threading.Lock()
         self._running: dict[int, _Running] = {}
         self._stop = threading.Event()
@@ -95,14 +115,29 @@ class QuotaWatch:
             now = time.monotonic()
             with self._lock:
                 long = {number: entry for number, entry in self._running.items() if now - entry.since >= _LOOK_S}
-            if not long:
-                continue
             try:
-                self._look(long)
+                if self._memory() > _SERVER_BYTES:
+                    self._relieve(long)
+                if long:
+                    self._look(long)
             except BackendUnavailable as error:
                 if not self._stop.is_set():
-                    _log.warning("dbbench: the sizes of databases could not be read: %s", error)
+                    _log.warning("dbbench: what episodes take of the server could not be read: %s", error)
                     self._stop.wait(1.0)
+
+    def _relieve(self, running: dict[int, _Running]) -> None:
+        """End the session that most likely has the server's memory."""
+        if self._kind == "mariadb":
+            for session_id, used in self._admin.run((_HOLDERS, ())):
+                with self._lock:
+                    entry = self._running.get(session_id)
+                    if int(used) > (entry.limits if entry is not None else Limits()).session_bytes:
+                        if entry is not None:
+                            entry.hit = "session_bytes"
+                        self._admin.kill(session_id)
+        elif running:
+            session_id = max(running, key=lambda number: running[number].since)
+            self._kill(session_id, running[session_id], "session_bytes")
 
     def _look(self, running: dict[int, _Running]) -> None:
         sizes: dict[str, int] = {}
@@ -129,7 +164,7 @@ class QuotaWatch:
             if self._running.get(session_id) is not entry:
                 return
             entry.hit = limit
-            if entry.killed:  # the query's end was not enough
+            if entry.killed or limit == "session_bytes":  # the query's end was not, or is not, enough
                 self._admin.kill(session_id)
             else:
                 entry.killed = True
@@ -146,6 +181,8 @@ class Budget:
     statements: int = 0
     rows: int = 0
     over: tuple[str, ...] = ()
+    _variables: int = field(default=0, repr=False)
+    _in_routines: int = field(default=0, repr=False)
     _pending: int = field(default=0, repr=False)
     _pending_bytes: int = field(default=0, repr=False)
 
@@ -153,6 +190,19 @@ class Budget:
         """Count a statement; False where there may be no more."""
         self.statements += 1
         return self.statements <= self.limits.statements
+
+    def holds_much(self, statement: str) -> bool:
+        """Count the variables that a statement may set; whether the session must be ended before it holds too many."""
+        count = statement.count("@")
+        if not count and not self._in_routines:
+            return False
+        self._variables += count + self._in_routines
+        if count and _CREATES.match(statement):
+            self._in_routines += count
+        if self._variables <= _VARIABLES:
+            return False
+        self._variables = 0
+        return True
 
     def wrote(self, statement: str, affected: int, seconds: float) -> bool:
         """Note a statement that was run: rows affected, seconds taken. Whether the database must be looked into."""

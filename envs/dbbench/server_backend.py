@@ -182,6 +182,7 @@ class ServerBackend:
                     max_live=self._max_live,
                     admin_connections=self._admin_connections,
                     spare=self._spare,
+                    memory=host.server.memory,
                 )
                 try:
                     made.open()

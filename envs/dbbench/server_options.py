@@ -70,7 +70,7 @@ def plan_server(binary: Path, folder: Path, socket: Path, *, max_connections: in
         f"--tmpdir={scratch}",
         "--skip-networking", "--skip-name-resolve", "--skip-log-bin", "--local-infile=OFF", "--performance-schema=OFF",
         "--character-set-server=utf8mb4", f"--max-connections={max_connections}", "--innodb-flush-log-at-trx-commit=0",
-        "--innodb-buffer-pool-size=64M", "--max-allowed-packet=16M", "--innodb-max-undo-log-size=10M",
+        "--innodb-buffer-pool-size=64M", "--max-allowed-packet=4M", "--innodb-max-undo-log-size=10M",
         "--innodb-stats-persistent=OFF", *_caps(_SESSION_CAPS),
     ]  # fmt: skip
     if kind == "mariadb":
@@ -86,6 +86,7 @@ def plan_server(binary: Path, folder: Path, socket: Path, *, max_connections: in
 def _mysql(binary: Path, data: Path, head: list[str], common: list[str]) -> tuple[list[list[str]], list[str]]:
     fast = [
         "--innodb-doublewrite=OFF", "--innodb-redo-log-capacity=32M", "--mysqlx=OFF", "--innodb-numa-interleave=OFF",
+        "--innodb-parallel-read-threads=1",
     ]  # fmt: skip
     bounds = [
         f"--disabled-storage-engines={_MYSQL_WITHOUT}", "--global-connection-memory-tracking=ON",

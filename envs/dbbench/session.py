@@ -32,7 +32,7 @@ from envs.dbbench.connection import CONVERSIONS, StreamCursor, TimedConnection
 from envs.dbbench.gate import Gate, Passage
 from envs.dbbench.isolation import EpisodeDatabase
 from envs.dbbench.loading import load_statements
-from envs.dbbench.quota import FULL, Budget
+from envs.dbbench.quota import REFUSALS, Budget
 from envs.dbbench.results import ResultReader
 from envs.dbbench.server_errors import LOST, LOST_TEXT, SERVER_SHORTAGES, SHORTAGES, error_code, error_words
 from envs.dbbench.tables import Table, quote
@@ -45,7 +45,7 @@ _PUBLIC = re.compile(rf"\b{PUBLIC_NAME}\b")
 # The same actions must give the same observations: the clock stands still (2024-01-01 00:00 UTC) and RAND() repeats.
 _CLOCK_S = 1704067200
 _TOUCHES_SESSION = re.compile(r"\bkill\b|_timeout\b", re.IGNORECASE)
-_KILL_WAIT_S = 15
+_KILL_WAIT_S = 5
 _RESET_S = 10
 _TOO_MANY = f"1226 (42000): User '{PUBLIC_NAME}' has exceeded the 'max_questions' resource (current value: {{}})"
 _DYNAMIC = "@envloop_dynamic"
@@ -196,6 +196,8 @@ class Session:
 
     def _account(self, statement: str, outcome: _Outcome, seconds: float) -> None:
         """Count what was written, and give the rights that go with it."""
+        if self._budget.holds_much(statement):
+            self._reopen()
         before = self._budget.over
         killed = "database_bytes" in outcome.limits or "database_rows" in outcome.limits
         if not self._budget.wrote(statement, outcome.affected, seconds) and not killed:
@@ -225,7 +227,7 @@ class Session:
                 if running.hit and outcome is not None:
                     outcome.limits = (running.hit,)
                     self._end_session(connection)
-                    raise StatementFailed(FULL, 1114) from error
+                    raise StatementFailed(REFUSALS[running.hit]) from error
                 self._explain(connection, error)
             finally:
                 cursor.leave()
