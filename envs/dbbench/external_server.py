@@ -66,6 +66,10 @@ class DatabaseServer(Protocol):
         """Bytes of memory that it takes now; 0 where that is not known. Cheap."""
         ...
 
+    def abandon(self) -> bool:
+        """End it at once, with all that runs on it, so that another takes its place; False where it is not ours."""
+        ...
+
     def problem(self) -> str:
         """Why it cannot be used now, or an empty text. Cheap: no connection is made."""
         ...
@@ -103,6 +107,10 @@ class ExternalServer:
     def memory(self) -> int:
         """Not known from here."""
         return 0
+
+    def abandon(self) -> bool:
+        """It is not ours to end."""
+        return False
 
     def problem(self) -> str:
         """Nothing is known without a connection."""

@@ -14,6 +14,7 @@ import logging
 import re
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ _MAX_USER_CONNECTIONS = 6  # closing is asynchronous, so an episode needs more t
 _COLLATIONS = ("utf8mb4_0900_ai_ci", "utf8mb4_uca1400_nopad_ai_ci")
 _HEARTBEAT_S = 20
 _HEARTBEAT_RETRY_S = 2
+_UNENDING_S = 30
 
 
 @dataclass(slots=True)
@@ -51,6 +53,7 @@ class EpisodeDatabase:
     """One episode's database and its user of the same name. ``pattern`` is the name as GRANT wants it.
 
     ``urgent`` are the administrator's connections for what must not wait behind a slow DROP: ending sessions.
+    ``unending`` takes the server's sessions that have outlived their end, with the time.
     """
 
     name: str
@@ -60,6 +63,7 @@ class EpisodeDatabase:
     admin: Admin = field(repr=False)
     urgent: Admin = field(repr=False)
     watch: QuotaWatch = field(repr=False)
+    unending: dict[int, float] = field(repr=False)
     sessions: list[int] = field(default_factory=list)
 
     @property
@@ -135,6 +139,7 @@ class EpisodeDatabases:
         self._spare: deque[EpisodeDatabase] = deque()
         self._live: set[str] = set()
         self._undropped: set[str] = set()
+        self._unending: dict[int, float] = {}
         self._lock = threading.Lock()
         self._short = threading.Event()  # a spare one has been taken
         self._stop = threading.Event()
@@ -142,6 +147,7 @@ class EpisodeDatabases:
         self._escape = "\\_"
         self._collate = ""
         self.version = ""
+        self.reported = False  # that a session cannot be ended, once
         self._watch: QuotaWatch | None = None
         self._threads: list[threading.Thread] = []
 
@@ -188,6 +194,17 @@ class EpisodeDatabases:
         """Raise BackendUnavailable unless the server answers."""
         self._urgent.run(("SELECT 1", ()))
 
+    def wedged(self) -> bool:
+        """Whether a session still works that was ended half a minute ago: a server asks between rows, not within a
+        function, and one that calls itself for hours asks hardly ever. Raises BackendUnavailable.
+        """
+        for session, since in list(self._unending.items()):
+            if not self._urgent.alive(session):
+                self._unending.pop(session, None)
+            elif time.monotonic() - since >= _UNENDING_S:
+                return True
+        return False
+
     def _run_thread(self, name: str, work: Any) -> None:
         thread = threading.Thread(target=work, name=name, daemon=True)
         self._threads.append(thread)
@@ -223,6 +240,7 @@ class EpisodeDatabases:
             self.admin,
             self._urgent,
             self._watch,
+            self._unending,
         )
         user = database.user.replace("%", "%%")  # beside a value the driver reads % as its own
         try:

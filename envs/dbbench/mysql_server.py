@@ -112,6 +112,13 @@ class PrivateServer:
         process = self._process
         return self._address is not None and process is not None and process.poll() is None
 
+    def abandon(self) -> bool:
+        """End it at once; ``start`` puts another in its place."""
+        with self._lock:
+            self._address = None
+            self._end()
+        return True
+
     def memory(self) -> int:
         """Bytes that the server's process has in memory, its data not counted (Linux; else 0)."""
         process = self._process

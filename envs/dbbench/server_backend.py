@@ -197,6 +197,18 @@ class ServerBackend:
         while not self._stop.wait(_PROBE_S):
             for host in self._hosts:
                 try:
-                    self._try(host)
+                    if self._try(host):
+                        self._unwedge(host)
                 except EnvloopError as error:
                     host.take_out(error)
+
+    def _unwedge(self, host: _Host) -> None:
+        """Replace a private server on which a session cannot be ended; its episodes are played again."""
+        databases = host.databases
+        if databases is None or not databases.wedged():
+            return
+        if host.server.abandon():
+            _log.warning("dbbench: a session cannot be ended: the private server is replaced")
+        elif not databases.reported:
+            databases.reported = True
+            _log.error("dbbench: a session on a database server cannot be ended; its database is dropped when it ends")

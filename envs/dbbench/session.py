@@ -272,7 +272,10 @@ class Session:
         admin.kill_query(thread_id)
         admin.kill(thread_id)
         until = time.monotonic() + _KILL_WAIT_S
-        while admin.alive(thread_id) and time.monotonic() < until:
+        while admin.alive(thread_id):
+            if time.monotonic() >= until:
+                self._database.unending[thread_id] = time.monotonic()
+                return
             time.sleep(0.005)
 
     def rows_of(self, table: str, columns: Iterable[str]) -> Iterator[str | bytes | None]:

@@ -173,6 +173,28 @@ def test_an_episode_that_cannot_be_brought_back_is_an_infrastructure_error(binar
         family.close()
 
 
+def test_a_server_with_a_session_that_cannot_be_ended_is_replaced(binary, monkeypatch):
+    monkeypatch.setattr("envs.dbbench.isolation._UNENDING_S", 0.0)
+    family = DbBenchFamily(DBBENCH, server_binary=binary)
+    try:
+        env, other = family.make(), family.make()
+        for each in (env, other):
+            each.reset(family.task("generated/0"))
+        assert run(other, "SET @kept = 7").valid
+        host = family._backend._hosts[0]
+        before = host.server.folder
+        # As if the server did not let go of a session that was ended: one that is there for good.
+        env._session.inner.database.unending[env._session.inner._connection.session_id] = 0.0
+        assert eventually(lambda: host.server.folder not in (before, None) and host.failure is None)
+        assert run(other, "SELECT @kept").observation.text == "[(7,)]"
+        assert commit(other, "x").reward == 0.0
+        env.close()
+        assert family.live_databases == 0
+        assert not before.exists()
+    finally:
+        family.close()
+
+
 def test_a_service_takes_a_server_out_and_puts_it_back(binary):
     """Two servers by URL: one is killed, its episode goes on at the other; it is started again and used again."""
     servers = [PrivateServer(binary), PrivateServer(binary)]
