@@ -31,6 +31,11 @@ _XA = frozenset({"start", "begin", "end", "prepare", "commit", "rollback", "reco
 _MODES = frozenset(
     {"sql_mode", "names", "charset", "character", "character_set_client", "character_set_connection", "old_mode"}
 )
+# MySQL lets anyone put a table into the file that all share and that never shrinks.
+_SYSTEM_SPACE = "innodb_system"
+_SYSTEM_SPACE_WORDS = (
+    "1227 (42000): Access denied; you need (at least one of) the CREATE TABLESPACE privilege(s) for this operation"
+)
 _XA_WORDS = "1399 (XAE07): XAER_RMFAIL: The command cannot be executed when global transaction is in the  IDLE state"
 _DYNAMIC_WORDS = "1336 (0A000): Dynamic SQL is not allowed in stored function or trigger"
 # Strings, quoted names, comments, words; anything else is one character.
@@ -89,6 +94,8 @@ def _judge(statement: str, words: list[str], *, loose: bool, nested: bool) -> Pa
     function = _refused_among(statement, words, loose=loose)
     if function:
         return Passage(f"1305 (42000): FUNCTION {PUBLIC_NAME}.{function.upper()} does not exist")
+    if _SYSTEM_SPACE in words:
+        return Passage(_SYSTEM_SPACE_WORDS)
     if _has_pair(words, "xa", _XA, loose=loose):
         return Passage(_XA_WORDS)
     if _has_dynamic(words, loose=loose):

@@ -47,6 +47,11 @@ def test_a_lock_by_any_spelling_is_no_function(statement):
     assert refusal(statement) == LOCK
 
 
+def test_nothing_goes_into_the_file_that_all_share():
+    for statement in ("CREATE TABLE t (a INT) TABLESPACE innodb_system", "ALTER TABLE t TABLESPACE = `innodb_system`"):
+        assert refusal(statement).startswith("1227 (42000)")
+
+
 @pytest.mark.parametrize("name", ["RELEASE_LOCK", "RELEASE_ALL_LOCKS", "IS_FREE_LOCK", "IS_USED_LOCK"])
 def test_the_other_lock_functions(name):
     assert refusal(f"SELECT {name}('a')") == f"1305 (42000): FUNCTION dbbench.{name} does not exist"
