@@ -49,7 +49,6 @@ _KILL_WAIT_S = 5
 _RESET_S = 10
 _TOO_MANY = f"1226 (42000): User '{PUBLIC_NAME}' has exceeded the 'max_questions' resource (current value: {{}})"
 _DYNAMIC = "@envloop_dynamic"
-_SIMPLE_TEXT = re.compile(r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"|@[\w$.]+", re.DOTALL)
 # MySQL 8's default, which AgentBench runs with, on every server.
 _SQL_MODE = (
     "ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,"
@@ -169,7 +168,7 @@ class Session:
             raise StatementFailed(passage.refusal)
         statement = _PUBLIC.sub(self._database.name, statement)
         with self._statement(outcome) as (connection, cursor):
-            if passage.dynamic and (self._backend == "mariadb" or _SIMPLE_TEXT.fullmatch(passage.dynamic)):
+            if passage.dynamic:
                 statement = self._read_dynamic(cursor, passage)
             cursor.execute(statement)
             outcome.affected = 0 if cursor.description is not None else cursor.rowcount
@@ -183,7 +182,8 @@ class Session:
     def _read_dynamic(self, cursor: StreamCursor, passage: Passage) -> str:
         """The statement with a variable in place of the text that it runs, once that text has passed the gate."""
         value = _PUBLIC.sub(self._database.name, passage.dynamic)
-        cursor.execute(f"SET {_DYNAMIC} = {value}, character_set_results = utf8mb4")  # else it could be read wrongly
+        cursor.execute(f"SET {_DYNAMIC} = {value}")
+        cursor.execute("SET character_set_results = utf8mb4")  # else it could be read wrongly
         cursor.execute(f"SELECT CONVERT({_DYNAMIC} USING utf8mb4)")
         rows = cursor.fetchall()
         text = rows[0][0] if rows else None

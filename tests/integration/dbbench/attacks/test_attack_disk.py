@@ -95,7 +95,7 @@ def test_writing_ends_near_the_quota(attacker, server, bystander, attack):
     assert run(env, "SELECT 1").observation.text == "[(1,)]"
     if attack == "a table of the system's":
         assert not run(env, "SELECT COUNT(*) FROM t").valid, "it lies in a file that all share and that never shrinks"
-    elif "database_bytes" in limits:
+    elif "database_bytes" in limits and attack not in ASIDE:  # those are undone when they are killed
         assert not run(env, "CREATE TABLE more (a INT)").valid
         assert run(env, "SELECT COUNT(*) FROM information_schema.tables").valid
 

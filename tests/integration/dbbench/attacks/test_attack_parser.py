@@ -99,8 +99,8 @@ def test_views_of_views_are_read_or_refused(attacker, bystander, depth):
     for number in range(1, depth):
         run(env, f"CREATE VIEW v{number} AS SELECT * FROM v{number - 1}")
     run(env, f"SELECT * FROM v{depth - 1}")
-    run(env, "CREATE OR REPLACE VIEW v0 AS SELECT * FROM v5")
-    assert not run(env, "SELECT * FROM v9").valid
+    run(env, "CREATE OR REPLACE VIEW v0 AS SELECT * FROM v5")  # a circle is refused, now or when it is read
+    assert run(env, "SELECT * FROM v9").observation.text.startswith(("[(1,)]", "1462 (HY000)", "1356 (HY000)"))
     assert bystander.works()
 
 
