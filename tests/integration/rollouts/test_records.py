@@ -52,7 +52,7 @@ async def test_what_was_played_is_kept_whole_and_replays(
 
 
 async def test_a_change_that_was_judged_without_an_answer_replays(everything: EnvClient, store: EpisodeStore) -> None:
-    task = TaskRef("dbbench", split="generated", type="UPDATE")
+    task = TaskRef("dbbench", task_id="generated/2")
     request = RolloutRequest((task,), protocol="agentbench_classic", max_turns=1, max_episode_tokens=ROOM)
     (group,) = await LocalRollouts(everything, ScriptedEngine("gold"), store=store).rollouts(request)
     (episode,) = group.episodes

@@ -75,7 +75,7 @@ async def test_the_gold_solves_dev_and_doing_nothing_solves_none(everything: Env
 
 
 async def test_a_change_without_an_answer_is_judged_in_the_classic_protocol_only(everything: EnvClient) -> None:
-    change = TaskRef("dbbench", split="generated", type="UPDATE")
+    change = TaskRef("dbbench", task_id="generated/2")
     for protocol, reward in zip(PROTOCOLS, (0.0, 1.0), strict=True):
         request = RolloutRequest((change,), protocol=protocol, max_turns=1, max_episode_tokens=ROOM)
         ((episode,),) = [

@@ -104,7 +104,6 @@ LINE = "ST_GeomFromText(CONCAT('LINESTRING(0 0', REPEAT(',1 1,0 0', {}), ')'))"
 HEAVY = {
     "pattern": "SELECT REPEAT('a', 100000) REGEXP '(a*)*(a*)*(a*)*b'",
     "backtracking": "SELECT REPEAT('a', 30) REGEXP '^(([a-z])+.)+[A-Z]([a-z])+$'",
-    "replacing": "SELECT LENGTH(REGEXP_REPLACE(REPEAT('a', 700000), 'a', 'bbbbbbbbbbbbbbbbbbbbbbbb'))",
     "locate": "SELECT LOCATE(REPEAT('a', 90000), CONCAT(REPEAT('a', 89999), 'b', REPEAT('a', 800000)))",
     "like": "SELECT CONCAT(REPEAT('a', 5000), 'b') LIKE '%a%a%a%a%a%a%a%a%a%a%a%a%a%a%a%a%c'",
     "xml": "SELECT LENGTH(ExtractValue(CONCAT('<r>', REPEAT('<a>x</a>', 100000), '</r>'), '//a'))",
@@ -126,6 +125,7 @@ def test_work_inside_one_function_keeps_nobody_waiting(attacker, bystander, atta
     assert run(env, "SELECT 1").observation.text == "[(1,)]"
 
 
+@pytest.mark.slow  # MariaDB does not let go of it: the private server is replaced half a minute later
 def test_functions_of_functions_keep_nobody_waiting(attacker, bystander):
     env = attacker(seconds=1.0)
     run(env, "CREATE FUNCTION f0() RETURNS INT DETERMINISTIC RETURN 1")
