@@ -31,7 +31,7 @@ pytestmark = [
 ]
 
 SAMPLING = SamplingParams(temperature=1.0, max_tokens=32, seed=7)
-TOLERANCE = 0.05  # mean absolute difference of a token's logprob, in nats
+TOLERANCE = 0.08  # mean absolute difference of a token's logprob, in nats
 
 
 class RewardsById:
