@@ -110,6 +110,19 @@ def test_a_session_cannot_keep_much(attacker, server):
     assert peak.memory < MOST, f"{peak.memory // MIB} MiB more"
 
 
+@pytest.mark.parametrize("bomb", ["aggregated json", "local variables", "a long procedure", "buffers"])
+def test_what_one_has_taken_is_not_held_against_the_next(attacker, bystander, bomb):
+    """A server gives little memory back to the system: that it is large now does not make the next statement guilty."""
+    for _ in range(2):
+        env = attacker(seconds=2.0)
+        for statement in BOMBS[bomb]:
+            run(env, statement)
+        env.close()
+    for env in (bystander.env, attacker()):
+        result = run(env, "SELECT SLEEP(0.5)")
+        assert (result.observation.text, result.info.get("limits")) == ("[(0,)]", None)
+
+
 @pytest.mark.slow
 def test_thousands_of_prepared_statements_are_no_ones_loss(attacker, bystander):
     env = attacker()

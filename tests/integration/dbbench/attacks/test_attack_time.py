@@ -104,7 +104,7 @@ LINE = "ST_GeomFromText(CONCAT('LINESTRING(0 0', REPEAT(',1 1,0 0', {}), ')'))"
 HEAVY = {
     "pattern": "SELECT REPEAT('a', 100000) REGEXP '(a*)*(a*)*(a*)*b'",
     "backtracking": "SELECT REPEAT('a', 30) REGEXP '^(([a-z])+.)+[A-Z]([a-z])+$'",
-    "locate": "SELECT LOCATE(REPEAT('a', 90000), CONCAT(REPEAT('a', 89999), 'b', REPEAT('a', 800000)))",
+    "locate": "SELECT LOCATE(REPEAT('a', 30000), REPEAT(CONCAT('b', REPEAT('a', 29998)), 9))",
     "like": "SELECT CONCAT(REPEAT('a', 5000), 'b') LIKE '%a%a%a%a%a%a%a%a%a%a%a%a%a%a%a%a%c'",
     "xml": "SELECT LENGTH(ExtractValue(CONCAT('<r>', REPEAT('<a>x</a>', 100000), '</r>'), '//a'))",
     "shape": f"SELECT ST_AsText(ST_Buffer({LINE.format(15000)}, 1)) IS NULL",
@@ -126,15 +126,6 @@ def test_work_inside_one_function_keeps_nobody_waiting(attacker, bystander, atta
 
 
 @pytest.mark.slow  # MariaDB does not let go of it: the private server is replaced half a minute later
-def test_functions_of_functions_keep_nobody_waiting(attacker, bystander):
-    env = attacker(seconds=1.0)
-    run(env, "CREATE FUNCTION f0() RETURNS INT DETERMINISTIC RETURN 1")
-    for n in range(1, 40):
-        run(env, f"CREATE FUNCTION f{n}() RETURNS INT DETERMINISTIC RETURN f{n - 1}() + f{n - 1}()")
-    result, _ = beside(bystander, lambda: run(env, "SELECT f39()"))
-    assert result.info["seconds"] < 8.0, "the limit is one second"
-
-
 def test_a_procedure_gives_its_first_result_and_the_session_goes_on(attacker):
     """Results that nobody has read must not come in the way of the next statement."""
     env = attacker()
@@ -143,13 +134,3 @@ def test_a_procedure_gives_its_first_result_and_the_session_goes_on(attacker):
     assert run(env, f"CREATE PROCEDURE p() BEGIN {several}; END").valid
     assert run(env, "CALL p()").observation.text == "[(1,), (2,)]"
     assert run(env, "SELECT @kept").observation.text == "[(7,)]"
-
-
-@pytest.mark.slow
-def test_sessions_that_cannot_be_ended_are_no_infrastructure_error(attacker, bystander):
-    """An episode may hold few connections; when each still works on what cannot be ended, that is its own affair."""
-    env = attacker(seconds=1.0)
-    for _ in range(8):
-        result = run(env, "SELECT LOCATE(REPEAT('a', 100000), CONCAT(REPEAT('a', 99999), 'b', REPEAT('a', 12000000)))")
-        assert not result.valid
-    assert bystander.works()
