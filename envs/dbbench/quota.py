@@ -65,6 +65,7 @@ class _Running:
     since: float
     hit: str = ""
     killed: bool = False
+    memory: int = 0  # the server's when it began
 
 
 class QuotaWatch:
@@ -96,7 +97,7 @@ class QuotaWatch:
     @contextmanager
     def running(self, session_id: int, name: str, limits: Limits) -> Iterator[_Running]:
         """While a statement runs. The value's ``hit`` names the limit for which it was killed, if any."""
-        entry = _Running(name, limits, time.monotonic())
+        entry = _Running(name, limits, time.monotonic(), memory=self._memory())
         with self._lock:
             self._running[session_id] = entry
         try:
@@ -135,9 +136,13 @@ class QuotaWatch:
                         if entry is not None:
                             entry.hit = "session_bytes"
                         self._admin.kill(session_id)
-        elif running:
-            session_id = max(running, key=lambda number: running[number].since)
-            self._kill(session_id, running[session_id], "session_bytes")
+            return
+        # MySQL keeps what it has taken once: only growth while a statement ran can be that statement's.
+        now = self._memory()
+        guilty = {n: entry for n, entry in running.items() if now - entry.memory > entry.limits.session_bytes}
+        if guilty:
+            session_id = max(guilty, key=lambda number: guilty[number].since)
+            self._kill(session_id, guilty[session_id], "session_bytes")
 
     def _look(self, running: dict[int, _Running]) -> None:
         sizes: dict[str, int] = {}
