@@ -36,6 +36,18 @@ _SYSTEM_SPACE = "innodb_system"
 _SYSTEM_SPACE_WORDS = (
     "1227 (42000): Access denied; you need (at least one of) the CREATE TABLESPACE privilege(s) for this operation"
 )
+# MySQL's disabled_storage_engines does not hold for CREATE TABLE … SELECT.
+_ENGINES = frozenset(
+    ("memory", "heap", "myisam", "mrg_myisam", "merge", "csv", "archive", "blackhole", "federated", "aria", "ndb")
+)
+# These tell the names of others' databases, on MySQL to anyone.
+_PROCESS_WORDS = "1227 (42000): Access denied; you need (at least one of) the PROCESS privilege(s) for this operation"
+_TABLESPACES_WORDS = (
+    f"1142 (42000): SELECT command denied to user '{PUBLIC_NAME}'@'localhost' for table 'tablespaces_extensions'"
+)
+# MySQL lets an owner close a database so that its administrator cannot drop it either.
+_DATABASE = frozenset({"database", "schema"})
+_READ_ONLY_WORDS = f"1044 (42000): Access denied for user '{PUBLIC_NAME}'@'localhost' to database '{PUBLIC_NAME}'"
 _XA_WORDS = "1399 (XAE07): XAER_RMFAIL: The command cannot be executed when global transaction is in the  IDLE state"
 _DYNAMIC_WORDS = "1336 (0A000): Dynamic SQL is not allowed in stored function or trigger"
 # Strings, quoted names, comments, words; anything else is one character.
@@ -54,6 +66,7 @@ _UNCERTAIN = re.compile(r"/\*M?!|\$\w*\$|\x00", re.IGNORECASE)
 _EXECUTABLE = re.compile(r"/\*M?!\d*", re.IGNORECASE)
 _WORDS = re.compile(r"[\w$]+")
 _PREPARE = re.compile(r"\s*prepare\s+(?P<name>[\w$]+|`[^`]+`)\s+from\s+(?P<text>.+)", re.IGNORECASE | re.DOTALL)
+_SHORT = 24  # characters of a string that is kept: no name is longer
 _ENDS = "; \t\r\n"
 _IMMEDIATE = re.compile(
     r"\s*execute\s+immediate\s+(?P<text>'[^'\\]*'|\"[^\"\\]*\"|@[\w$.]+|concat\w*\s*\(.*\))(?P<using>\s+using\s+.+)?",
@@ -96,6 +109,15 @@ def _judge(statement: str, words: list[str], *, loose: bool, nested: bool) -> Pa
         return Passage(f"1305 (42000): FUNCTION {PUBLIC_NAME}.{function.upper()} does not exist")
     if _SYSTEM_SPACE in words:
         return Passage(_SYSTEM_SPACE_WORDS)
+    engine = _engine_among(words, loose=loose)
+    if engine:
+        return Passage(f"3161 (HY000): Storage engine {engine} is disabled (Table creation is disallowed).")
+    if "show" in words and _has_pair(words, "open", ("tables",), loose=loose):
+        return Passage(_PROCESS_WORDS)
+    if "tablespaces_extensions" in words:
+        return Passage(_TABLESPACES_WORDS)
+    if "alter" in words and not _DATABASE.isdisjoint(words) and _has_pair(words, "read", ("only",), loose=loose):
+        return Passage(_READ_ONLY_WORDS)
     if _has_pair(words, "xa", _XA, loose=loose):
         return Passage(_XA_WORDS)
     if _has_dynamic(words, loose=loose):
@@ -119,8 +141,10 @@ def _code_words(statement: str) -> Iterator[str]:
             # A quote that does not close: the server refuses the statement, but let nothing hang on that.
             yield from _all_words(statement[token.end() :])
             return
+        elif token.lastgroup == "string":
+            yield _folded(token.group()) if len(token.group()) <= _SHORT else "''"
         elif token.lastgroup != "comment" and not token.group().isspace():
-            yield token.group()[0]
+            yield token.group()
 
 
 def _all_words(statement: str) -> Iterator[str]:
@@ -138,6 +162,17 @@ def _refused_among(statement: str, words: list[str], *, loose: bool) -> str:
     if not found and not statement.isascii() and any(map(_resembles_refused, _WORDS.findall(statement))):
         return "get_lock"
     return found
+
+
+def _engine_among(words: list[str], *, loose: bool) -> str:
+    """The storage engine other than InnoDB that a statement names after ENGINE, or an empty text."""
+    for at, word in enumerate(words):
+        if word == "engine":
+            following = words[at + 1 :] if loose else [one for one in words[at + 1 : at + 3] if one != "="][:1]
+            found = next((one.strip("'\"") for one in following if one.strip("'\"") in _ENGINES), "")
+            if found:
+                return found.upper()
+    return ""
 
 
 def _has_pair(words: list[str], first: str, seconds: Collection[str], *, loose: bool) -> bool:

@@ -52,6 +52,38 @@ def test_nothing_goes_into_the_file_that_all_share():
         assert refusal(statement).startswith("1227 (42000)")
 
 
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        ("CREATE TABLE t ENGINE=MEMORY AS SELECT 1", "3161"),
+        ("CREATE TEMPORARY TABLE t (a INT) ENGINE 'MyISAM' SELECT 1", "3161"),
+        ("CREATE PROCEDURE p() CREATE TABLE t ENGINE = `csv` AS SELECT 1", "3161"),
+        ("CREATE TABLE t ENGINE /*!50000 =*/ heap AS SELECT 1", "3161"),
+        ("SHOW OPEN TABLES", "1227"),
+        ("SELECT * FROM information_schema.tablespaces_extensions", "1142"),
+        ("ALTER DATABASE dbbench READ ONLY = 1", "1044"),
+        ("ALTER SCHEMA dbbench READ /* x */ ONLY = 1", "1044"),
+    ],
+)
+def test_what_rights_do_not_confine_on_mysql(statement, code):
+    assert refusal(statement).startswith(f"{code} (")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE cars (engine TEXT, memory INT)",
+        "CREATE TABLE t (a INT) ENGINE=InnoDB",
+        "SELECT engine FROM cars WHERE note = 'memory'",
+        "SHOW TABLES",
+        "SELECT open, tables FROM cafes",
+        "ALTER TABLE t ADD COLUMN read_only INT",
+    ],
+)
+def test_words_of_the_like_are_no_offence(statement):
+    assert not refusal(statement)
+
+
 @pytest.mark.parametrize("name", ["RELEASE_LOCK", "RELEASE_ALL_LOCKS", "IS_FREE_LOCK", "IS_USED_LOCK"])
 def test_the_other_lock_functions(name):
     assert refusal(f"SELECT {name}('a')") == f"1305 (42000): FUNCTION dbbench.{name} does not exist"
