@@ -36,7 +36,7 @@ _READS = re.compile(r"[\s(]*(?:select|show|describe|desc|explain|help|use|set|st
 _CREATES = re.compile(r"[\s(]*(?:create|alter)\b|/\*", re.I)
 # A statement is looked into when it wrote much, took long, or when this much has come together since the last look.
 _MANY_ROWS = 500
-_LONG_S = 0.05
+_LONG_S = 0.01
 _STATEMENTS = 16
 _TEXT_BYTES = 4 * 2**20
 _SIZES = {

@@ -119,7 +119,6 @@ def test_another_episode_is_out_of_reach(attacker, bystander, verb):
     [
         "SELECT * FROM {victim}.{table}",
         "INSERT INTO {victim}.{table} VALUES (1)",
-        "DESCRIBE {victim}.{table}",
         "SHOW CREATE TABLE {victim}.{table}",
         "HANDLER {victim}.{table} OPEN",
         "CREATE TABLE c LIKE {victim}.{table}",
