@@ -66,6 +66,10 @@ class DatabaseServer(Protocol):
         """Bytes of memory that it takes now; 0 where that is not known. Cheap."""
         ...
 
+    def stored(self, database: str) -> int:
+        """Bytes of a database's files; 0 where that is not known. Cheap."""
+        ...
+
     def abandon(self) -> bool:
         """End it at once, with all that runs on it, so that another takes its place; False where it is not ours."""
         ...
@@ -105,6 +109,10 @@ class ExternalServer:
         return self._address
 
     def memory(self) -> int:
+        """Not known from here."""
+        return 0
+
+    def stored(self, database: str) -> int:
         """Not known from here."""
         return 0
 

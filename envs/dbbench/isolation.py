@@ -117,7 +117,7 @@ class EpisodeDatabases:
     """Creates and drops the episodes' databases on one server. Thread-safe.
 
     ``spare`` is how many are made ahead. ``shared``: others use the server too. ``memory`` gives the bytes that the
-    server takes, 0 where that is not known.
+    server takes, ``stored`` those of a database's files, 0 where that is not known.
     """
 
     def __init__(
@@ -129,9 +129,10 @@ class EpisodeDatabases:
         admin_connections: int = 8,
         spare: int = 0,
         memory: Callable[[], int] = lambda: 0,
+        stored: Callable[[str], int] = lambda _: 0,
     ) -> None:
         self.admin = Admin(address, admin_connections)
-        self._memory = memory
+        self._memory, self._stored = memory, stored
         self._urgent = Admin(address, 2)
         self._host = "localhost" if address.local else "%"
         self._max_live = max_live
@@ -183,7 +184,7 @@ class EpisodeDatabases:
         if self._leases is not None:
             self._leases.beat()
             self.sweep()
-        self._watch = QuotaWatch(Admin(self.admin.address, 1), self.kind, self._memory)
+        self._watch = QuotaWatch(Admin(self.admin.address, 1), self.kind, self._memory, self._stored)
         self._watch.start()
         self._run_thread("dbbench-janitor", self._keep)
         if self._spare_wanted:

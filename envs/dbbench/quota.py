@@ -71,13 +71,17 @@ class _Running:
 class QuotaWatch:
     """The thread of one server. Its administrator's connection is its own: it must not wait behind others' work.
 
-    ``memory`` gives the bytes that the server takes now, 0 where that is not known.
+    ``memory`` gives the bytes that the server takes now, ``stored`` those of a database's files, 0 where that is not
+    known: MariaDB does not tell of a table that is still being made.
     """
 
-    def __init__(self, admin: Admin, kind: str, memory: Callable[[], int]) -> None:
+    def __init__(
+        self, admin: Admin, kind: str, memory: Callable[[], int], stored: Callable[[str], int] = lambda _: 0
+    ) -> None:
         self._admin = admin
         self._kind = kind
         self._memory = memory
+        self._stored = stored
         self._lock = threading.Lock()
         self._running: dict[int, _Running] = {}
         self._stop = threading.Event()
@@ -109,7 +113,7 @@ class QuotaWatch:
     def size(self, name: str) -> int:
         """Bytes of the files of a database. Raises BackendUnavailable."""
         rows = self._admin.run((_SIZES[self._kind], (name.replace("_", "\\_") + "/%",)))
-        return sum(int(size or 0) for _, size in rows)
+        return max(sum(int(size or 0) for _, size in rows), self._stored(name))
 
     def _watch(self) -> None:
         while not self._stop.wait(_LOOK_S):
@@ -152,7 +156,7 @@ class QuotaWatch:
         temporary = self._numbers(_TEMPORARY) if self._kind == "mysql" else {}
         modified = self._numbers(_MODIFIED)
         for session_id, entry in running.items():
-            size = sizes.get(entry.name, 0) + temporary.get(session_id, 0)
+            size = max(sizes.get(entry.name, 0), self._stored(entry.name)) + temporary.get(session_id, 0)
             if size > entry.limits.database_bytes:
                 self._kill(session_id, entry, "database_bytes")
             elif modified.get(session_id, 0) > entry.limits.database_rows:

@@ -4,15 +4,21 @@ A database is a pure function of its tables, the seed and the statements, so it 
 once it is back, on another one, or on the private server that has taken the dead one's place. Every statement must
 answer as it did the first time; where one does not (it told the time, or numbered something), the episode ends as an
 infrastructure error: its policy has seen what cannot be brought back.
+
+An episode that has left work behind that its server could not end is not brought back: it has lost its database by its
+own doing, every statement says so, and what depends on the database scores 0.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from envs.dbbench.backend import EpisodeSession, StatementResult
+from envs.dbbench.backend import StatementFailed, StatementResult
+from envs.dbbench.server_errors import LOST_TEXT
+from envs.dbbench.session import Session
 from envs.dbbench.tables import Table
 from envs.errors import BackendUnavailable, InfrastructureError
 
@@ -21,24 +27,26 @@ __all__ = ["RecoveringSession"]
 _log = logging.getLogger(__name__)
 _PATIENCE_S = 15.0  # for how long a server may be away
 _PAUSE_S = 0.1
-_MOST_RECOVERIES = 2  # a statement that brings servers down must not bring down more than these
+_MOST_TRIES = 2  # of one statement: it may be what brings servers down
+_MOST_RECOVERIES = 8  # of one episode; others may have brought the servers down
 _LOG_BYTES = 256 * 1024
 
 
 class RecoveringSession:
     """A session by the ``EpisodeSession`` protocol. ``begin`` gives one on a new, empty database."""
 
-    def __init__(self, begin: Callable[[], EpisodeSession]) -> None:
+    def __init__(self, begin: Callable[[], Session]) -> None:
         self._begin = begin
         self._inner = begin()
         self._tables: tuple[Table, ...] = ()
         self._played: list[tuple[str, int]] = []  # statements, and a number that equal results share
         self._size = 0
         self._recoveries = 0
+        self._ruined = False
         self._closed = False
 
     @property
-    def inner(self) -> EpisodeSession:
+    def inner(self) -> Session:
         """The session on the database of now."""
         return self._inner
 
@@ -57,7 +65,10 @@ class RecoveringSession:
 
     def execute(self, statement: str) -> StatementResult:
         """Run a statement. Raises InfrastructureError where no server can be had, or answers otherwise than before."""
-        result = self._somewhere(lambda: self._inner.execute(statement))
+        try:
+            result = self._somewhere(lambda: self._inner.execute(statement))
+        except StatementFailed as error:
+            return StatementResult(str(error), valid=False, seconds=0.0)
         self._size += len(statement)
         if self._size <= _LOG_BYTES:
             self._played.append((statement, _digest(result)))
@@ -72,10 +83,8 @@ class RecoveringSession:
 
     def renew(self) -> None:
         """End the session; the next statement opens a new one."""
-        try:
-            self._inner.renew()
-        except BackendUnavailable as error:
-            self._recover(error)
+        with contextlib.suppress(StatementFailed):  # told by what is asked next
+            self._somewhere(lambda: self._inner.renew())  # noqa: PLW0108 - the inner one of then, not of now
 
     def close(self) -> None:
         """Drop the database. Idempotent."""
@@ -83,12 +92,18 @@ class RecoveringSession:
         self._inner.close()
 
     def _somewhere[T](self, work: Callable[[], T]) -> T:
-        """The work's result, from another server where this one fails."""
-        try:
-            return work()
-        except BackendUnavailable as error:
-            self._recover(error)
-            return work()
+        """The work's result, from another server where this one fails. Raises StatementFailed in a ruined episode."""
+        for _ in range(_MOST_TRIES):
+            if self._ruined:
+                raise StatementFailed(LOST_TEXT)
+            try:
+                return work()
+            except BackendUnavailable as error:
+                self._ruined = self._inner.unending
+                if self._ruined:
+                    raise StatementFailed(LOST_TEXT) from error
+                self._recover(error)
+        return work()
 
     def _recover(self, reason: BackendUnavailable) -> None:
         if self._recoveries >= _MOST_RECOVERIES or self._size > _LOG_BYTES or self._closed:

@@ -183,6 +183,7 @@ class ServerBackend:
                     admin_connections=self._admin_connections,
                     spare=self._spare,
                     memory=host.server.memory,
+                    stored=host.server.stored,
                 )
                 try:
                     made.open()

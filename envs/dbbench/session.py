@@ -48,6 +48,7 @@ _TOUCHES_SESSION = re.compile(r"\bkill\b|_timeout\b", re.IGNORECASE)
 _KILL_WAIT_S = 5
 _RESET_S = 10
 _TOO_MANY = f"1226 (42000): User '{PUBLIC_NAME}' has exceeded the 'max_questions' resource (current value: {{}})"
+_TOO_MANY_SESSIONS = 1226
 _DYNAMIC = "@envloop_dynamic"
 # MySQL 8's default, which AgentBench runs with, on every server.
 _SQL_MODE = (
@@ -92,6 +93,7 @@ class Session:
         self._seed = seed % 2**24
         self._connection: TimedConnection | None = None
         self._opened = 0.0
+        self._unending = False
         self._touched = False  # a statement of the episode may have ended or changed the session
 
     @property
@@ -103,6 +105,11 @@ class Session:
     def database(self) -> EpisodeDatabase:
         """The episode's database and user."""
         return self._database
+
+    @property
+    def unending(self) -> bool:
+        """Whether the episode has left work behind that the server could not end."""
+        return self._unending
 
     def load(self, tables: Iterable[Table]) -> None:
         """Create the task's tables. Raises TaskDataError, InfrastructureError."""
@@ -274,6 +281,7 @@ class Session:
         until = time.monotonic() + _KILL_WAIT_S
         while admin.alive(thread_id):
             if time.monotonic() >= until:
+                self._unending = True
                 self._database.unending[thread_id] = time.monotonic()
                 return
             time.sleep(0.005)
@@ -335,6 +343,8 @@ class Session:
         try:
             return self._connect()
         except pymysql.err.MySQLError as error:
+            if error_code(error) == _TOO_MANY_SESSIONS and self._unending:
+                raise _TimedOut from error  # its own, which still work
             if error_code(error) in LOST | SHORTAGES or not 1000 <= error_code(error) < 2000:
                 raise BackendUnavailable(f"the database server cannot be reached: {error_words(error)}") from error
         # The login is refused: the episode has changed its own password or dropped its own database.

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from dbbench_helpers import run
+from dbbench_helpers import commit, run
 
 from envs.dbbench.family import DbBenchFamily
 from envs.registry import DBBENCH
@@ -72,5 +72,7 @@ def test_it_is_no_infrastructure_error_for_the_one_who_did_it(own_family):
     while time.monotonic() < until:
         for statement in UNENDING:
             run(guilty, statement)
+        time.sleep(1.0)
     assert run(guilty, "SELECT 1").observation.text
+    assert commit(guilty, "no").reward == 0.0
     guilty.close()
