@@ -30,6 +30,7 @@ def run(*arguments: object) -> int:
 
 @pytest.mark.textworld
 @needs_textworld
+@pytest.mark.slow
 def test_a_folder_of_games_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path, "a/one", kitchen(KNIFE_IN_SINK))
     write(tmp_path, "b/two", kitchen(MUG_IN_LIGHT, dialect="0.2"))

@@ -124,6 +124,7 @@ async def test_greedy_ids_agree_with_the_transformers_engine(case: EngineCase, s
     assert ours.logprobs == pytest.approx(theirs.logprobs, abs=0.02)
 
 
+@pytest.mark.slow
 async def test_seeded_prompts_that_exceed_one_batch_together(case: EngineCase) -> None:
     """vLLM 0.31 prefills such prompts in parts by default, and its engine dies of it on a CPU."""
     prompts = [tuple(range(1000 + k, 1800 + k)) for k in range(6)]

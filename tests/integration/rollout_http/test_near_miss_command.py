@@ -22,6 +22,7 @@ def envloop(store: str, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300, env=environment)
 
 
+@pytest.mark.slow
 def test_a_losing_episode_is_stored_with_its_thoughts(tmp_path: Path) -> None:
     try:
         find_server_binary()

@@ -51,6 +51,7 @@ def test_played_episodes_verify_and_a_changed_one_does_not(envloop):
     assert unknown.stderr.startswith("error: no stored episode has the id 'zzz'")
 
 
+@pytest.mark.slow
 def test_the_explorer_plays_with_thoughts_and_nobody_else_has_any(envloop):
     played = envloop("rollout", "play", "-n", "2", "--engine", "explorer", "--thoughts", "--max-turns", "50", "--json")
     assert played.returncode == 0, played.stderr

@@ -57,6 +57,7 @@ def digest(split, count):
     return hashlib.sha256(json.dumps(raw).encode()).hexdigest()
 
 
+@pytest.mark.slow
 def test_tasks_are_the_same_in_another_process():
     count = 200
     code = (
