@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 import threading
-import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from sqlalchemy import URL, ColumnElement, Engine, String, create_engine, event, func, make_url, select, tuple_
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy import ColumnElement, String, func, select, tuple_
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session, load_only, sessionmaker
-from sqlalchemy.pool import StaticPool
 
-from envs.errors import BackendUnavailable, ConfigError, Conflict, InvalidOption, UnknownEpisode
+from envs.database import open_database
+from envs.errors import BackendUnavailable, Conflict, InvalidOption, UnknownEpisode
 from rollout_server.episode_table import EpisodeRow
 from rollout_server.serialize import dumps, episode_from_json, episode_to_json
 from rollout_server.store_migrations import upgrade
@@ -30,9 +27,7 @@ from rollout_server.types import Episode, EpisodeStatus
 
 __all__ = ["EpisodeFilters", "EpisodeStore", "EpisodeSummary", "summarize"]
 
-_BUSY_TIMEOUT_MS = 30_000
 _BATCH = 200
-_DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql", "postgresql": "postgresql+psycopg"}
 
 
 class EpisodeFilters(TypedDict, total=False):
@@ -95,7 +90,7 @@ class EpisodeStore:
     """
 
     def __init__(self, url: str) -> None:
-        self._engine, self._memory = _engine(url)
+        self._engine, self._memory = open_database(url, "the store")
         self._lock = threading.Lock()
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
         with self._reported(), self._guard(write=True):
@@ -207,59 +202,6 @@ class EpisodeStore:
                 f"the episode store {self.url} failed: {type(error.orig).__name__}: {error.orig}",
                 hint="check that the database runs, is reachable and writable, or name another with ENVLOOP_STORE_URL",
             ) from error
-
-
-def _engine(url: str) -> tuple[Engine, bool]:
-    """The engine and whether it keeps everything in memory."""
-    try:
-        parsed = make_url(url)
-        name = parsed.drivername
-        parsed = parsed.set(drivername=_DRIVERS.get(name, name))
-        dialect = parsed.get_backend_name()
-        memory = dialect == "sqlite" and parsed.database in (None, "", ":memory:")
-        if dialect in ("mysql", "mariadb"):
-            engine = create_engine(parsed.update_query_dict({"charset": "utf8mb4"}), pool_pre_ping=True)
-        elif memory:
-            engine = create_engine(parsed, poolclass=StaticPool, connect_args={"check_same_thread": False})
-        elif dialect == "sqlite":
-            _make_folder(parsed)
-            engine = create_engine(parsed)
-        else:
-            engine = create_engine(parsed, pool_pre_ping=True)
-    except (ArgumentError, NoSuchModuleError) as error:
-        raise ConfigError(
-            "the store's address is no database URL", hint="such as sqlite:///episodes.db or mysql://user@host/database"
-        ) from error
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"the store's database driver {error.name!r} is not installed", hint="install it") from error
-    if dialect == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-    return engine, memory
-
-
-def _make_folder(url: URL) -> None:
-    path = url.database or ""
-    if path.startswith("file:"):
-        return
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"the store's folder cannot be made: {error}", hint="name another store") from error
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-    # SQLite changes the journal's mode without waiting for other connections, whatever its busy timeout says.
-    deadline = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            break
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-    connection.execute("PRAGMA synchronous = NORMAL")
 
 
 _SUMMARY = tuple(EpisodeSummary.__dataclass_fields__)
