@@ -103,8 +103,21 @@ class Admin:
 
     def alive(self, thread_id: int) -> bool:
         """Whether a session is still there (a killed one may be rolling back)."""
-        rows = self.run(("SELECT 1 FROM information_schema.processlist WHERE id = %s", (thread_id,)))
-        return bool(rows)
+        return any(number == thread_id for number, _ in self.sessions())
+
+    def sessions(self) -> list[tuple[int, str]]:
+        """Every session's number and user.
+
+        MySQL cannot read information_schema.processlist while any session runs a statement with a character beyond
+        utf8mb3, and what it shows of a statement need not be valid text.
+        """
+        with self._connection() as connection, connection.cursor() as cursor:
+            connection.use_unicode = False
+            try:
+                cursor.execute("SHOW PROCESSLIST")
+                return [(int(row[0]), (row[1] or b"").decode()) for row in cursor.fetchall()]
+            finally:
+                connection.use_unicode = True
 
     def close(self) -> None:
         """Close the idle connections; those in use close when they come back."""

@@ -359,6 +359,6 @@ class EpisodeDatabases:
         return removed
 
     def _end_sessions(self, user: str) -> None:
-        rows = self.admin.run(("SELECT id FROM information_schema.processlist WHERE user = %s", (user,)))
-        for (thread_id,) in rows:
-            self._urgent.kill(int(thread_id))
+        for thread_id, owner in self.admin.sessions():
+            if owner == user:
+                self._urgent.kill(thread_id)

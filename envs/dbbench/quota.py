@@ -51,7 +51,11 @@ _HOLDERS = (
 # A server's memory is no concern below this, with every buffer and hundreds of sessions in it.
 _SERVER_BYTES = 640 * 2**20
 _VARIABLES = 64  # set in one session, each of a packet's size at most
-_MODIFIED = "SELECT trx_mysql_thread_id, trx_rows_modified FROM information_schema.innodb_trx"
+_MODIFIED = "SELECT 0, 0 UNION ALL SELECT trx_mysql_thread_id, trx_rows_modified FROM information_schema.innodb_trx"
+# MySQL cannot tell of any transaction while one runs a statement with a character that utf8mb3 does not have.
+_UNTOLD = frozenset({3854})
+_UNTOLD_S = 1.0
+_WIDE = re.compile(r"[^\x00-\x7f]|\b(?:prepare|execute|names|char(?:set|acter\w*))\b", re.I)
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +70,7 @@ class _Running:
     hit: str = ""
     killed: bool = False
     memory: int = 0  # the server's when it began
+    wide: bool = False  # it may be why MySQL does not tell of transactions
 
 
 class QuotaWatch:
@@ -99,9 +104,12 @@ class QuotaWatch:
         self._admin.close()
 
     @contextmanager
-    def running(self, session_id: int, name: str, limits: Limits) -> Iterator[_Running]:
-        """While a statement runs. The value's ``hit`` names the limit for which it was killed, if any."""
-        entry = _Running(name, limits, time.monotonic(), memory=self._memory())
+    def running(self, session_id: int, name: str, limits: Limits, *, wide: bool = False) -> Iterator[_Running]:
+        """While a statement runs. The value's ``hit`` names the limit for which it was killed, if any.
+
+        ``wide``: its text may have characters beyond utf8mb3.
+        """
+        entry = _Running(name, limits, time.monotonic(), memory=self._memory(), wide=wide)
         with self._lock:
             self._running[session_id] = entry
         try:
@@ -155,16 +163,19 @@ class QuotaWatch:
             sizes[database] = sizes.get(database, 0) + int(size or 0)
         temporary = self._numbers(_TEMPORARY) if self._kind == "mysql" else {}
         modified = self._numbers(_MODIFIED)
+        now = time.monotonic()
         for session_id, entry in running.items():
             size = max(sizes.get(entry.name, 0), self._stored(entry.name)) + temporary.get(session_id, 0)
             if size > entry.limits.database_bytes:
                 self._kill(session_id, entry, "database_bytes")
-            elif modified.get(session_id, 0) > entry.limits.database_rows:
+            elif modified.get(session_id, 0) > entry.limits.database_rows or (
+                not modified and entry.wide and now - entry.since > _UNTOLD_S
+            ):
                 self._kill(session_id, entry, "database_rows")
 
     def _numbers(self, query: str) -> dict[int, int]:
         found: dict[int, int] = {}
-        for number, value in self._admin.run((query, ())):
+        for number, value in self._admin.run((query, ()), ignore=_UNTOLD):
             found[int(number or 0)] = found.get(int(number or 0), 0) + int(value or 0)
         return found
 
@@ -182,7 +193,10 @@ class QuotaWatch:
 
 @dataclass(slots=True)
 class Budget:
-    """What one episode has used of its limits. ``over`` names the limits that it is beyond now."""
+    """What one episode has used of its limits. ``over`` names the limits that it is beyond now.
+
+    ``wide``: a statement or routine of it may have characters beyond utf8mb3.
+    """
 
     limits: Limits
     name: str
@@ -190,13 +204,15 @@ class Budget:
     statements: int = 0
     rows: int = 0
     over: tuple[str, ...] = ()
+    wide: bool = False
     _variables: int = field(default=0, repr=False)
     _in_routines: int = field(default=0, repr=False)
     _pending: int = field(default=0, repr=False)
     _pending_bytes: int = field(default=0, repr=False)
 
-    def begin(self) -> bool:
+    def begin(self, statement: str) -> bool:
         """Count a statement; False where there may be no more."""
+        self.wide = self.wide or _WIDE.search(statement) is not None
         self.statements += 1
         return self.statements <= self.limits.statements
 

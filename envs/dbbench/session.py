@@ -160,7 +160,7 @@ class Session:
 
     def _admit(self, statement: str, outcome: _Outcome) -> None:
         """Raise StatementFailed where an episode may not run a statement at all."""
-        if not self._budget.begin():
+        if not self._budget.begin(statement):
             outcome.limits = ("statements",)
             raise StatementFailed(_TOO_MANY.format(self._limits.statements))
         if len(statement.encode("utf-8", "surrogatepass")) > self._limits.statement_bytes:
@@ -222,7 +222,8 @@ class Session:
         connection = self._alive()
         connection.deadline = time.monotonic() + self._limits.seconds
         cursor = StreamCursor(connection)
-        with self._database.watch.running(connection.session_id, self._database.name, self._limits) as running:
+        name, wide = self._database.name, self._budget.wide
+        with self._database.watch.running(connection.session_id, name, self._limits, wide=wide) as running:
             try:
                 yield connection, cursor
                 if connection.open:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from attack_world import beside, real_name, until
 from dbbench_helpers import run
@@ -98,6 +100,19 @@ def test_it_ends_and_others_go_on(attacker, bystander, server, attack):
     assert run(env, "SELECT 1").observation.text == "[(1,)]"
     running = f"SELECT id FROM information_schema.processlist WHERE user = '{real_name(env)}' AND command <> 'Sleep'"
     assert until(lambda: server.ask(running) == [])
+
+
+@pytest.mark.parametrize("text", ["'\U0001f600'", "'\ud800'", "_binary'\xff'"])
+def test_a_character_that_mysql_cannot_show_keeps_nothing_from_being_ended(attacker, bystander, text):
+    """While it runs MySQL can tell of no session and of no transaction, to the administrator too."""
+    env, other = attacker(seconds=3.0), attacker(seconds=1.0)
+    assert run(env, "CREATE TABLE t (a TEXT)").valid
+    thread = threading.Thread(target=lambda: run(env, f"INSERT INTO t VALUES ({text}), (SLEEP(30))"))
+    thread.start()
+    result, worked = beside(bystander, lambda: run(other, "SELECT SLEEP(30) /* for ever */"))
+    thread.join()
+    assert (result.info["limits"], worked > 0) == (["seconds"], True)
+    assert run(env, "SELECT 1").observation.text == "[(1,)]"
 
 
 LINE = "ST_GeomFromText(CONCAT('LINESTRING(0 0', REPEAT(',1 1,0 0', {}), ')'))"
