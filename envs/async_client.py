@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import random
+import secrets
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,7 +19,7 @@ from urllib.parse import quote
 
 import httpx
 
-from envs.errors import EnvloopError, InvalidOption, TransportError, error_from_json
+from envs.errors import EnvloopError, InvalidOption, TransportError, TryAgain, error_from_json
 from envs.plain_transport import PlainTransport
 from envs.types import Action, JsonObject, Task, TaskPage
 from envs.wire import (
@@ -34,11 +38,16 @@ __all__ = ["EnvClient", "NewEpisode"]
 
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _BACKOFF_S = 0.1
+_MOST_BACKOFF_S = 2.0
+_AWAY = (502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewEpisode:
-    """What to begin: ``task_id``, or ``split`` and ``sample_seed`` (and ``type``) to draw a task."""
+    """What to begin: ``task_id``, or ``split`` and ``sample_seed`` (and ``type``) to draw a task.
+
+    The same ``key`` always is the same episode; by default each one that is sent has a key of its own.
+    """
 
     env: str
     task_id: str | None = None
@@ -47,10 +56,12 @@ class NewEpisode:
     sample_seed: int | None = None
     seed: int = 0
     options: JsonObject | None = None
+    key: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The request body. Raises InvalidOption unless exactly one source of the task is given."""
         body: dict[str, Any] = {"env": self.env, "seed": self.seed, "options": dict(self.options or {})}
+        body["idempotency_key"] = self.key or secrets.token_hex(16)
         if self.task_id is not None:
             if not (self.split is None and self.sample_seed is None and self.type is None):
                 raise InvalidOption("task_id stands alone", hint="leave out split, type and sample_seed")
@@ -64,7 +75,8 @@ class EnvClient:
     """Talks to one env server. One connection pool; safe for many tasks of one event loop.
 
     ``transport`` replaces the network (a mock, an in-process app). ``retries``: how often a request is sent again after
-    a failed connection, where that is safe: reads, closes, steps that carry their number, and whatever was not sent.
+    a failed connection, where that is safe: reads, closes, creations, steps that carry their number, and whatever was
+    not sent. ``patience_s``: for so long a server that has once answered may be away, or a tunnel may answer for it.
     """
 
     def __init__(
@@ -75,9 +87,12 @@ class EnvClient:
         transport: httpx.AsyncBaseTransport | None = None,
         timeout_s: float = 120.0,
         retries: int = 2,
+        patience_s: float = 60.0,
         max_connections: int = 128,
     ) -> None:
         self._retries = retries
+        self._patience_s = patience_s
+        self._met = False  # a server that was never there is not waited for
         self._http = httpx.AsyncClient(
             base_url=base_url.rstrip("/"),
             headers={"Authorization": f"Bearer {token}"} if token else {},
@@ -174,12 +189,23 @@ class EnvClient:
         sample_seed: int | None = None,
         seed: int = 0,
         options: Mapping[str, Any] | None = None,
+        key: str | None = None,
     ) -> EpisodeView:
-        """Begin an episode. Raises UnknownEnv, UnknownTask, InvalidOption, CapacityExceeded, InfrastructureError."""
+        """Begin an episode; the same ``key`` always is the same one (by default each call has its own).
+
+        Raises UnknownEnv, UnknownTask, InvalidOption, CapacityExceeded, InfrastructureError.
+        """
         new = NewEpisode(
-            env=env, task_id=task_id, split=split, type=type, sample_seed=sample_seed, seed=seed, options=options
+            env=env,
+            task_id=task_id,
+            split=split,
+            type=type,
+            sample_seed=sample_seed,
+            seed=seed,
+            options=options,
+            key=key,
         )
-        return episode_from_json(await self._send("POST", "/v1/episodes", new.to_json(), idempotent=False))
+        return episode_from_json(await self._send("POST", "/v1/episodes", new.to_json()))
 
     async def step(self, episode: str | EpisodeView, action: Action, *, step: int | None = None) -> EpisodeView:
         """Take one action. Given the view instead of its id, the step carries its number and is sent again if need be.
@@ -228,7 +254,7 @@ class EnvClient:
     async def create_many(self, items: Iterable[NewEpisode]) -> list[EpisodeView | EnvloopError]:
         """Begin many episodes side by side: a view or an error each, in order."""
         body = {"items": [item.to_json() for item in items]}
-        return await self._batch("/v1/batch/episodes", body, idempotent=False)
+        return await self._batch("/v1/batch/episodes", body, idempotent=True)
 
     async def step_many(self, items: Iterable[tuple[str | EpisodeView, Action]]) -> list[EpisodeView | EnvloopError]:
         """Step many episodes side by side: a view or an error each, in order. Views carry their step numbers."""
@@ -275,18 +301,35 @@ class EnvClient:
     ) -> httpx.Response:
         content = None if body is None else _encoded(body)
         headers = None if body is None else {"Content-Type": "application/json"}
-        for attempt in range(self._retries + 1):
+        until = time.monotonic() + (self._patience_s if self._met else 0.0)
+        for attempt in itertools.count():
+            last = attempt >= self._retries and time.monotonic() >= until
             try:
-                return await self._http.request(method, path, content=content, headers=headers, params=query)
+                response = await self._http.request(method, path, content=content, headers=headers, params=query)
             except (httpx.TransportError, httpx.InvalidURL) as error:
                 again = isinstance(error, _UNSENT) or (idempotent and isinstance(error, httpx.TransportError))
-                if not again or attempt == self._retries:
+                if not again or last:
                     raise TransportError(
                         f"{method} {self._http.base_url}{path} failed: {type(error).__name__} {error}".rstrip(),
                         hint="check the address, and that 'envloop env serve' is running there",
                     ) from error
-            await asyncio.sleep(_BACKOFF_S * 2**attempt)
+            else:
+                away = _nobody_there(response)
+                self._met = self._met or not away
+                if last or not (idempotent and away):
+                    return response
+            # Many wait for the same server: not all at the same moment.
+            await asyncio.sleep(min(_BACKOFF_S * 2**attempt, _MOST_BACKOFF_S) * random.uniform(0.5, 1.0))  # noqa: S311
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _nobody_there(response: httpx.Response) -> bool:
+    """Whether a tunnel or balancer answered for a server that is away, or a server that goes on elsewhere or later."""
+    if response.status_code not in _AWAY:
+        return False
+    body = _json(response)
+    error = body.get("error") if isinstance(body, dict) else None
+    return not isinstance(error, dict) or error.get("code") == TryAgain.code
 
 
 def _step_body(episode: str | EpisodeView, action: Action, step: int | None) -> tuple[str, dict[str, Any]]:

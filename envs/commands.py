@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -48,14 +49,16 @@ def _serve(  # noqa: PLR0917 - options of the command line
     ] = None,
     config: _Config = None,
     alfworld_data: _AlfworldData = None,
-    max_episodes: Annotated[int | None, typer.Option(help="Live episodes at once.")] = None,
+    max_episodes: Annotated[int | None, typer.Option(help="Live episodes at once, in each process.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that serve the port together.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Write {url, pid} here once the server listens.")] = None,
     stop_on_eof: Annotated[bool, typer.Option("--stop-on-eof", help="Stop when standard input is closed.")] = False,
 ) -> None:
     """Serve the environments over HTTP until Ctrl-C.
 
-    Tokens and the database's address come from the environment: ENVLOOP_TOKEN, ENVLOOP_EXPERT_TOKEN, DBBENCH_URL.
+    Episodes outlive the server: it goes on with them when it is started again. Tokens and databases' addresses come
+    from the environment: ENVLOOP_TOKEN, ENVLOOP_EXPERT_TOKEN, DBBENCH_URL, ENVLOOP_JOURNAL_URL.
     """
     from envs.config import EnvServerSettings
     from envs.server.app import serve
@@ -68,13 +71,14 @@ def _serve(  # noqa: PLR0917 - options of the command line
         envs=tuple(env) if env else None,
         alfworld={"data_dir": alfworld_data} if alfworld_data else None,
         max_episodes=max_episodes,
+        workers=workers,
         log_level=log_level,
     )
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
 
     def announce(url: str, states: Mapping[str, Readiness]) -> None:
         if ready_file is not None:
-            write_ready_file(ready_file, url)
+            write_ready_file(ready_file, url, pid=os.getpid() if settings.workers == 1 else os.getppid())
         ready = [name for name, state in states.items() if state.ready]
         typer.echo(f"envloop env server ready at {url} ({', '.join(ready) or 'no environment is ready'})")
         for name, state in states.items():

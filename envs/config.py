@@ -1,8 +1,8 @@
 """Settings of the environment server: defaults here, then a TOML file, the process environment, arguments.
 
-Every field is read from ``ENVLOOP_ENV_<FIELD>`` (nested: ``ENVLOOP_ENV_DBBENCH__URL``). Six also have a plain name,
-shared with other tools: ENVLOOP_TOKEN, ENVLOOP_EXPERT_TOKEN, ALFWORLD_DATA, DBBENCH_DATA, DBBENCH_URL,
-DBBENCH_SERVER_BINARY.
+Every field is read from ``ENVLOOP_ENV_<FIELD>`` (nested: ``ENVLOOP_ENV_DBBENCH__URL``). Seven also have a plain
+name, shared with other tools: ENVLOOP_TOKEN, ENVLOOP_EXPERT_TOKEN, ENVLOOP_JOURNAL_URL, ALFWORLD_DATA, DBBENCH_DATA,
+DBBENCH_URL, DBBENCH_SERVER_BINARY.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ class EnvServerSettings(ServerSettings):
     plain_names: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "ENVLOOP_TOKEN": ("token",),
         "ENVLOOP_EXPERT_TOKEN": ("expert_token",),
+        "ENVLOOP_JOURNAL_URL": ("journal_url",),
         "ALFWORLD_DATA": ("alfworld", "data_dir"),
         "DBBENCH_DATA": ("dbbench", "data_dir"),
         "DBBENCH_URL": ("dbbench", "url"),
@@ -122,7 +123,16 @@ class EnvServerSettings(ServerSettings):
         ge=0,
         description="For how long an ended episode can still be read, unless remember_ended is reached before.",
     )
+    journal_url: SecretStr | None = Field(
+        default=None,
+        description="SQLAlchemy URL of the journal, in which episodes outlive the server and which several servers may "
+        "share: sqlite:///FILE, mysql://..., postgresql://... 'off': none. Unset: 'envloop env serve' keeps a file for "
+        "its port in ENVLOOP_CACHE_DIR, or in the user's cache folder.",
+    )
     workers: int = Field(
+        default=1, ge=1, le=256, description="Processes that serve the port together, with one journal."
+    )
+    threads: int = Field(
         default=320,
         ge=1,
         le=1024,

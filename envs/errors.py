@@ -43,6 +43,7 @@ __all__ = [
     "PayloadTooLarge",
     "TaskDataError",
     "TransportError",
+    "TryAgain",
     "Unauthorized",
     "UnknownEnv",
     "UnknownEpisode",
@@ -207,6 +208,12 @@ class BackendUnavailable(InfrastructureError):
     """A database, an engine or a worker process cannot be reached or has died."""
 
     code = "backend_unavailable"
+
+
+class TryAgain(BackendUnavailable):
+    """Nothing has changed: the same request can be sent again, to this server or to another."""
+
+    code = "try_again"
 
 
 class EngineMismatch(InfrastructureError):

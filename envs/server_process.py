@@ -66,10 +66,10 @@ def server_process(
             _stop(process, stop_timeout_s)
 
 
-def write_ready_file(path: Path, url: str) -> None:
-    """``{"url", "pid"}``, whole or not at all."""
+def write_ready_file(path: Path, url: str, *, pid: int | None = None) -> None:
+    """``{"url", "pid"}``, whole or not at all; ``pid`` is by default that of this process."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps({"url": url, "pid": os.getpid()}))
+    draft.write_text(json.dumps({"url": url, "pid": pid or os.getpid()}))
     draft.replace(path)
 
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+import os
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
 
+import platformdirs
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 
 from envs import __version__
@@ -17,14 +23,18 @@ from envs.registry import Registry, default_registry
 from envs.server.auth import Access
 from envs.server.families import Families
 from envs.server.guard import Guard, http_error, invalid_request
+from envs.server.journal import Journal
+from envs.server.processes import run_processes
 from envs.server.routes import build_routes
-from envs.server.run import run_app
+from envs.server.run import bind, run_app
 from envs.server.sessions import SessionTable
 from envs.types import Readiness
 
 __all__ = ["create_app", "serve"]
 
 logger = logging.getLogger(__name__)
+
+_BACKLOG = 2048
 
 _DESCRIPTION = """Environments for language-model agents. Create an episode, step it, read its reward.
 
@@ -36,16 +46,20 @@ def create_app(settings: EnvServerSettings, registry: Registry | None = None, *,
 
     ``warm`` starts an environment's machinery (a private database) with the app and not with the first episode.
 
-    Raises ConfigError here for an unknown environment's name, and in the lifespan for settings that a family refuses.
+    Raises: ConfigError here for an unknown environment's name or a bad journal, and in the lifespan for settings that a
+    family refuses; BackendUnavailable where the journal cannot be had.
     """
     families = Families(registry or default_registry(), settings)
+    url = settings.journal_url.get_secret_value() if settings.journal_url else "off"
+    journal = None if url == "off" else Journal(url)
     sessions = SessionTable(
         families,
         max_episodes=settings.max_episodes,
         idle_timeout_s=settings.idle_timeout_s,
         remember_ended=settings.remember_ended,
         remember_ended_s=settings.remember_ended_s,
-        workers=settings.workers,
+        threads=settings.threads,
+        journal=journal,
     )
     access = Access(settings)
 
@@ -62,11 +76,14 @@ def create_app(settings: EnvServerSettings, registry: Registry | None = None, *,
         finally:
             await sessions.aclose()
             await families.close()
+            if journal is not None:
+                await journal.aclose()
 
     app = FastAPI(
         title="envloop env server", version=__version__, description=_DESCRIPTION, lifespan=lifespan, debug=False
     )
     app.state.families = families
+    app.state.journal = journal
     app.include_router(build_routes(families, sessions, access, max_batch=settings.max_batch))
     app.add_exception_handler(RequestValidationError, invalid_request)
     app.add_exception_handler(HTTPException, http_error)
@@ -91,13 +108,42 @@ def serve(
     on_ready: Callable[[str, Mapping[str, Readiness]], None] | None = None,
     stop_on_eof: bool = False,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then end every episode and environment. Runs in the main thread.
+    """Serve until SIGINT or SIGTERM, then close every environment. Runs in the main thread.
+
+    Running episodes stay in the journal, and a server that is started with it goes on with them.
+
+    With ``settings.workers`` above 1, so many processes serve the port together.
 
     ``on_ready`` is given the URL and each environment's readiness once the server listens. ``stop_on_eof`` also stops
     it when its standard input is closed, so that it never outlives the process that started it.
     Raises ConfigError: bound beyond loopback without a token, the address taken, or a setting that a family refuses.
     """
     settings.refuse_open_door()
+    with kept_journal(settings) as settings:  # noqa: PLR1704 - from here on with the journal's address
+        if settings.workers == 1:
+            _serve_here(settings, registry, on_ready, stop_on_eof=stop_on_eof)
+            return
+        listener = bind(settings.host, settings.port)
+        listener.listen(_BACKLOG)
+
+        def work(number: int) -> None:
+            tell = on_ready if number == 0 else None
+            _serve_here(settings, registry, tell, listener=listener)
+
+        try:
+            run_processes(settings.workers, work, stop_on_eof=stop_on_eof)
+        finally:
+            listener.close()
+
+
+def _serve_here(
+    settings: EnvServerSettings,
+    registry: Registry | None,
+    on_ready: Callable[[str, Mapping[str, Readiness]], None] | None,
+    *,
+    stop_on_eof: bool = False,
+    listener: socket.socket | None = None,
+) -> None:
     app = create_app(settings, registry, warm=True)
 
     async def started(url: str) -> None:
@@ -115,4 +161,23 @@ def serve(
         grace_s=settings.shutdown_grace_s,
         on_started=started,
         stop_on_eof=stop_on_eof,
+        listener=listener,
     )
+
+
+@contextlib.contextmanager
+def kept_journal(settings: EnvServerSettings) -> Iterator[EnvServerSettings]:
+    """The settings with the journal's address: a file of the port's own, or a passing one where any port will do."""
+    if settings.journal_url is not None:
+        yield settings
+        return
+    with tempfile.TemporaryDirectory(prefix="envloop-journal-") as folder:
+        if settings.port == 0:
+            path = Path(folder) / "journal.sqlite"
+        else:
+            chosen = os.environ.get("ENVLOOP_CACHE_DIR")
+            base = Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("envloop"))
+            path = base / "journal" / f"{settings.port}.sqlite"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        yield settings.model_copy(update={"journal_url": SecretStr(f"sqlite:///{path}")})

@@ -9,8 +9,8 @@ from typing import Any
 
 from envs.base import EnvFamily, Environment, Forkable
 from envs.errors import BadRequest, EpisodeOver, InfrastructureError
-from envs.server.history import History, digest
-from envs.types import Observation, StepResult, Task
+from envs.server.history import digest
+from envs.types import Action, Observation, StepResult, Task
 
 __all__ = ["Branch", "Replay", "begin", "close_all", "close_quietly", "copy"]
 
@@ -35,7 +35,9 @@ class Replay:
     task: Task
     seed: int
     options: Mapping[str, Any]
-    history: History  # up to that step
+    first_digest: int
+    steps: Sequence[tuple[int, Action]]  # each with the digest of its result
+    what: str = "forked"
 
     def play(self) -> Branch:
         """A new environment, brought to the step. May block.
@@ -45,8 +47,8 @@ class Replay:
         branch = begin(self.family, self.task, self.seed, self.options)
         environment, view = branch.environment, branch.view
         try:
-            self._compare(0, view, self.history.first_digest)
-            for number, (expected, action) in enumerate(self.history.steps(), 1):
+            self._compare(0, view, self.first_digest)
+            for number, (expected, action) in enumerate(self.steps, 1):
                 try:
                     view = environment.step(action)
                 except (BadRequest, EpisodeOver) as error:
@@ -73,8 +75,8 @@ class Replay:
     def _differs(self, number: int, how: str) -> InfrastructureError:
         what = f"step {number}" if number else "the reset"
         return InfrastructureError(
-            f"episode {self.episode_id} cannot be forked: played again, {what} {how}",
-            hint="its environment is not deterministic there; fork at an earlier step",
+            f"episode {self.episode_id} cannot be {self.what}: played again, {what} {how}",
+            hint="its environment is not deterministic there: it told the time, a random number or the like",
         )
 
 

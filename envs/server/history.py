@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
 from struct import Struct
 
 from envs.types import Action, StepResult
 from envs.wire import dumps
 
-__all__ = ["HISTORY_LIMIT", "History", "digest"]
+__all__ = ["HISTORY_LIMIT", "History", "action_text", "digest", "read_action"]
 
 # Bytes of one episode's history: 3,000 steps of ALFWorld. Without a limit, what a policy babbles would stay in memory
 # for as long as its ended episodes are remembered.
@@ -20,19 +21,22 @@ _STEP = Struct("<qI")  # the digest of what a step showed, and the length of its
 
 
 def digest(result: StepResult) -> int:
-    """A number that equal results share and others do not, within this process. Leaves out ``info``: it may measure."""
+    """A number of 64 bits that equal results share and others do not, on any machine. Without ``info``: it measures."""
     seen = result.observation
-    return hash(
-        (
-            seen.text,
-            tuple(seen.admissible_actions),
-            result.reward,
-            result.terminated,
-            result.truncated,
-            result.valid,
-            result.state_hash,
-        )
-    )
+    flags = f"{result.reward!r} {result.terminated:d}{result.truncated:d}{result.valid:d} {result.state_hash}"
+    text = "\0".join((seen.text, *seen.admissible_actions, flags))
+    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little", signed=True)
+
+
+def action_text(action: Action) -> bytes:
+    """An action as a history holds it."""
+    return dumps([action.name, action.arguments])
+
+
+def read_action(text: bytes | bytearray) -> Action:
+    """The action of a history's text."""
+    name, arguments = json.loads(text)
+    return Action(name, arguments)
 
 
 class History:
@@ -49,6 +53,16 @@ class History:
         self._data = bytearray(_FIRST.pack(digest(first)))
         self._last = 0  # where the last step begins; 0 before the first
 
+    @classmethod
+    def of(cls, first_digest: int, steps: Iterable[tuple[int, bytes]]) -> History:
+        """One that was written down: the digest of the reset, then each step's digest and action as JSON."""
+        made = cls.__new__(cls)
+        made.complete, made._last = True, 0
+        made._data = bytearray(_FIRST.pack(first_digest))
+        for found, text in steps:
+            made._append(found, text)
+        return made
+
     @property
     def first_digest(self) -> int:
         """Of what the reset showed."""
@@ -62,12 +76,14 @@ class History:
 
     def add(self, action: Action, result: StepResult) -> None:
         """Note an action that was applied, and what came of it."""
-        text = dumps([action.name, action.arguments])
+        self._append(digest(result), action_text(action))
+
+    def _append(self, found: int, text: bytes) -> None:
         self.complete = self.complete and len(self._data) + _STEP.size + len(text) <= HISTORY_LIMIT
         if not self.complete:
             del self._data[_FIRST.size :]
         self._last = len(self._data)
-        self._data += _STEP.pack(digest(result), len(text))
+        self._data += _STEP.pack(found, len(text))
         self._data += text
 
     def steps(self) -> Iterator[tuple[int, Action]]:
@@ -95,5 +111,4 @@ class History:
         """The step at this place: its digest, its action, and where the next begins."""
         found, length = _STEP.unpack_from(self._data, at)
         start = at + _STEP.size
-        name, arguments = json.loads(self._data[start : start + length])
-        return found, Action(name, arguments), start + length
+        return found, read_action(self._data[start : start + length]), start + length

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from hashlib import blake2b
 from typing import Annotated, Any, NoReturn
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
 
@@ -107,11 +108,21 @@ async def _result(work: Awaitable[Session]) -> bytes:
     """One entry of a batch's answer: its failure stays its own."""
     try:
         session = await work
-    except EnvloopError as error:
-        return dumps({"ok": False, "error": error.to_json()})
-    except Exception as error:  # noqa: BLE001 - logged with an id, like any unforeseen error of a single request
-        return dumps({"ok": False, "error": internal_error(error, "an item of a batch")})
+    except Exception as error:  # noqa: BLE001 - stands in the answer
+        return _failed(error)
     return b'{"ok":true,"episode":' + session.body + b"}"
+
+
+def _failed(error: Exception) -> bytes:
+    """The entry of an item that failed; an unforeseen error is logged with an id, like that of a single request."""
+    shown = error.to_json() if isinstance(error, EnvloopError) else internal_error(error, "an item of a batch")
+    return dumps({"ok": False, "error": shown})
+
+
+def _digest(request: CreateEpisode) -> str:
+    """Of what is asked for, whatever the key and however it is sent."""
+    asked = request.model_dump(mode="json", exclude={"idempotency_key"})
+    return blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 async def _refused(error: ValidationError) -> Session:
@@ -130,12 +141,27 @@ def build_routes(families: Families, sessions: SessionTable, access: Access, *, 
             splits = ()  # readiness says why
         return env_to_json(EnvInfo(spec, splits, readiness))
 
-    async def create(request: CreateEpisode) -> Session:
-        return await sessions.create(request.env, _pick(request), seed=request.seed, options=request.options)
+    async def create(request: CreateEpisode, header: str | None = None) -> Session:
+        key = request.idempotency_key or header
+        asked = "" if key is None else _digest(request)
+        pick = _pick(request)
+        return await sessions.create(
+            request.env, pick, seed=request.seed, options=request.options, key=key, asked=asked
+        )
 
     async def step(episode_id: str, request: StepRequest) -> Session:
         action = Action(request.action.name, request.action.arguments)
         return await sessions.step(episode_id, action, request.step)
+
+    async def first_half(item: StepItem) -> tuple[Session, bytes]:
+        """Take the step; it need not be written down yet. With what is to be told then."""
+        action = Action(item.action.name, item.action.arguments)
+        session = await sessions.step(item.episode_id, action, item.step, settle=False)
+        return session, session.body
+
+    async def second_half(item: StepItem, session: Session, body: bytes) -> bytes:
+        settled = await sessions.settle(session, Action(item.action.name, item.action.arguments), item.step)
+        return body if settled is session else settled.body
 
     def check_size(what: str, size: int) -> None:
         if size > max_batch:
@@ -190,16 +216,18 @@ def build_routes(families: Families, sessions: SessionTable, access: Access, *, 
         status_code=201,
         responses={201: {"model": EpisodeAnswer}, **_errors(404, 429, 503)},
     )
-    async def create_episode(request: CreateEpisode) -> Response:
-        """Begin an episode of a task, named or drawn by a sampler."""
-        return _json((await create(request)).body, 201)
+    async def create_episode(
+        request: CreateEpisode, idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None
+    ) -> Response:
+        """Begin an episode of a task, named or drawn by a sampler. With an idempotency key it can be sent again."""
+        return _json((await create(request, idempotency_key)).body, 201)
 
     @router.get(
         "/v1/episodes/{episode_id}", tags=["episodes"], responses={200: {"model": EpisodeAnswer}, **_errors(404)}
     )
     async def read_episode(episode_id: str) -> Response:
         """The episode as it stands; one that has ended can be read for a while."""
-        return _json(sessions.read(episode_id).body)
+        return _json((await sessions.current(episode_id)).body)
 
     @router.post(
         "/v1/episodes/{episode_id}/step",
@@ -252,17 +280,37 @@ def build_routes(families: Families, sessions: SessionTable, access: Access, *, 
         """Step many episodes side by side; each item succeeds or fails alone."""
         check_size("items", len(request.items))
 
-        def work(item: StepItem | Malformed) -> Coroutine[Any, Any, Session]:
-            return _refused(item.error) if isinstance(item, Malformed) else step(item.episode_id, item)
-
-        waits = any(sessions.waits(item.episode_id) for item in request.items if isinstance(item, StepItem))
-        return await _batch(map(work, request.items), side_by_side=waits)
+        if any(sessions.waits(item.episode_id) for item in request.items if isinstance(item, StepItem)):
+            works = (_refused(i.error) if isinstance(i, Malformed) else step(i.episode_id, i) for i in request.items)
+            return await _batch(works)
+        taken: list[tuple[StepItem, Session, bytes] | bytes] = []
+        for item in request.items:
+            try:
+                if isinstance(item, Malformed):
+                    raise validation_error(item.error.errors(include_url=False, include_input=False))
+                taken.append((item, *await first_half(item)))
+            except Exception as error:  # noqa: BLE001 - stands in the answer
+                taken.append(_failed(error))
+            if len(taken) % _IN_ONE_GO == 0:
+                await asyncio.sleep(0)
+        results = []
+        for one in taken:  # all are written in one go; the first waits for the others
+            if isinstance(one, bytes):
+                results.append(one)
+                continue
+            try:
+                results.append(b'{"ok":true,"episode":' + await second_half(*one) + b"}")
+            except Exception as error:  # noqa: BLE001 - stands in the answer
+                results.append(_failed(error))
+        return _json(b'{"results":[' + b",".join(results) + b"]}")
 
     @router.post("/v1/batch/close", tags=["batches"], responses={200: {"model": BatchAnswer}, **_errors()})
     async def close_many(request: BatchClose) -> Response:
         """Close many episodes."""
         check_size("ids", len(request.ids))
-        return await _batch(map(sessions.close, request.ids), side_by_side=any(map(sessions.waits, request.ids)))
+        return await _batch(
+            map(sessions.close, request.ids), side_by_side=sessions.durable or any(map(sessions.waits, request.ids))
+        )
 
     @router.get("/healthz", tags=["server"])
     async def healthz() -> Response:

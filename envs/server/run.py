@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from envs.errors import ConfigError
 
-__all__ = ["run_app"]
+__all__ = ["bind", "run_app"]
 
 
 class _Server(uvicorn.Server):
@@ -43,15 +43,17 @@ def run_app(
     grace_s: float,
     on_started: Callable[[str], Awaitable[None]],
     stop_on_eof: bool = False,
+    listener: socket.socket | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM, then leave the app's lifespan. Runs in the main thread.
 
     ``on_started`` is given the URL once the server listens (``port`` 0 takes a free one). Running requests get
     ``grace_s`` seconds to end; a second signal does not wait for them. ``stop_on_eof`` also stops it when its standard
-    input is closed, so that it never outlives the process that started it.
+    input is closed, so that it never outlives the process that started it. ``listener`` is a bound socket to use
+    instead, which several processes may share.
     Raises: ConfigError where the address is taken; whatever the lifespan raises.
     """
-    listener = _bind(host, port)
+    listener = listener or bind(host, port)
     config = uvicorn.Config(
         app,
         lifespan="off",  # entered below, so that its errors reach the caller and its end is certain
@@ -99,7 +101,8 @@ def run_app(
         listener.close()
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that is bound and does not listen yet. Raises ConfigError where the address is taken."""
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)

@@ -130,6 +130,12 @@ class CreateEpisode(_Request):
     sampler: Sampler | None = None
     seed: int = Field(default=0, ge=0, lt=SEED_LIMIT, description="Seed of the episode's own randomness.")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the environment's reset.")
+    idempotency_key: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        description="The same key again gives the same episode; may be sent as the header Idempotency-Key too.",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

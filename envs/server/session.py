@@ -52,12 +52,15 @@ class Session:
         "id",
         "lock",
         "options",
+        "pending",
         "seed",
         "spec",
+        "stale",
         "status",
         "steps",
         "touched_at",
         "view",
+        "written_at",
     )
 
     def __init__(
@@ -68,7 +71,7 @@ class Session:
         task: SharedTask,
         seed: int,
         options: Mapping[str, Any],
-        environment: Environment,
+        environment: Environment | None,
         view: StepResult,
         history: History,
         steps: int = 0,
@@ -79,7 +82,7 @@ class Session:
         self._task = task
         self.seed = seed
         self.options = options or _NO_OPTIONS
-        self.environment: Environment | None = environment
+        self.environment = environment
         self.lock = asyncio.Lock() if spec.blocking else _INLINE
         self.status = EpisodeStatus.RUNNING
         self.view = view
@@ -89,6 +92,9 @@ class Session:
         self.ended_because = ""
         self.ended_at = 0.0
         self.touched_at = time.monotonic()
+        self.written_at = self.touched_at  # when the journal last heard of it
+        self.pending: asyncio.Future[bool] | None = None
+        self.stale = False
         self._failure: EnvloopError | None = None
 
     @property
@@ -129,6 +135,27 @@ class Session:
     def touch(self) -> None:
         """Note that somebody still cares."""
         self.touched_at = time.monotonic()
+
+    def write(self, writing: asyncio.Future[bool]) -> None:
+        """Something is being written to the journal: until it is there, nothing may be told of it.
+
+        Where the journal refuses or fails, the episode stands elsewhere than here: it is ``stale``.
+        """
+        self.pending = writing
+        self.written_at = time.monotonic()
+        writing.add_done_callback(self._written)
+
+    async def settled(self) -> bool:
+        """Wait for what is being written; False where the episode is stale."""
+        while self.pending is not None:
+            await asyncio.wait([self.pending])
+        return not self.stale
+
+    def _written(self, writing: asyncio.Future[bool]) -> None:
+        if writing.cancelled() or writing.exception() is not None or not writing.result():
+            self.stale = True
+        if self.pending is writing:
+            self.pending = None
 
     def answers(self, number: int, action: Action) -> bool:
         """Whether this is the last step asked for again, so that the present view is its answer.
@@ -179,6 +206,16 @@ class Session:
                 hint=f"fork at an earlier step, 0 to {step - 1}",
             )
         return step
+
+    def restore_end(self, status: EpisodeStatus, because: str, failure: EnvloopError | None) -> None:
+        """Take over an ending that was written down."""
+        self._failure = failure
+        self._finish(status, because)
+
+    @property
+    def failure(self) -> EnvloopError | None:
+        """The error that ended it, if one did."""
+        return self._failure
 
     def _finish(self, status: EpisodeStatus, because: str) -> None:
         self.status = status

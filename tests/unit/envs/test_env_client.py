@@ -16,6 +16,7 @@ from envs.config import EnvServerSettings
 from envs.errors import (
     BackendUnavailable,
     Conflict,
+    EnvloopError,
     EpisodeOver,
     InvalidAction,
     InvalidOption,
@@ -179,15 +180,50 @@ async def test_what_is_not_safe_is_not_sent_again() -> None:
         flaky = Flaky(httpx.ASGITransport(server), 0, httpx.ReadError)
         async with EnvClient("http://127.0.0.1", transport=flaky) as client:
             episode = await client.create("counting", task_id="train/5")
-            for call in (
-                lambda: client.step(episode.id, count(1)),
-                lambda: client.create("counting", task_id="train/1"),
-                lambda: client.create_many([NewEpisode(env="counting", task_id="train/1")]),
-            ):
+            for call in (lambda: client.step(episode.id, count(1)), lambda: client.fork(episode.id)):
                 flaky.losses, flaky.seen = 1, []
                 with pytest.raises(TransportError):
                     await call()
                 assert len(flaky.seen) == 1
+
+
+@pytest.mark.usefixtures("no_wait")
+async def test_a_creation_is_sent_again_and_is_one_episode() -> None:
+    server = app()
+    async with server.router.lifespan_context(server):
+        family = await server.state.families.get("counting")
+        flaky = Flaky(httpx.ASGITransport(server), 0, httpx.ReadError)
+        async with EnvClient("http://127.0.0.1", transport=flaky) as client:
+            flaky.losses = 2
+            await client.create("counting", task_id="train/1")
+            assert (len(flaky.seen), len(family.live)) == (3, 1)
+            flaky.losses = 1
+            await client.create_many([NewEpisode(env="counting", task_id="train/1")] * 2)
+            assert len(family.live) == 3
+
+
+@pytest.mark.usefixtures("no_wait")
+@pytest.mark.parametrize(
+    "body", [b"<html>Bad gateway</html>", b'{"error":{"code":"try_again","message":"","hint":""}}']
+)
+async def test_a_server_that_is_away_for_a_while_is_waited_for(body: bytes) -> None:
+    server, away = app(), 0
+
+    class Tunnel(httpx.ASGITransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            nonlocal away
+            away -= 1
+            return httpx.Response(502, content=body) if away >= 0 else await super().handle_async_request(request)
+
+    async with server.router.lifespan_context(server):
+        async with EnvClient("http://127.0.0.1", transport=Tunnel(server)) as client:
+            episode = await client.create("counting", task_id="train/5")
+            away = 40
+            assert (await client.step(episode, count(1))).steps == 1
+        away = 40
+        async with EnvClient("http://127.0.0.1", transport=Tunnel(server)) as client:
+            with pytest.raises(EnvloopError):  # it was never there
+                await client.read(episode.id)
 
 
 @pytest.mark.usefixtures("no_wait")

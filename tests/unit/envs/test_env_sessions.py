@@ -29,7 +29,7 @@ async def make_table() -> Any:
     async def make(**settings: Any) -> tuple[SessionTable, CountingFamily]:
         families = Families(counting_registry(), EnvServerSettings(envs=("counting", "blocking_counting")))
         await families.start()
-        given = {"max_episodes": 8, "idle_timeout_s": 60, "remember_ended": 8, "remember_ended_s": 60, "workers": 4}
+        given = {"max_episodes": 8, "idle_timeout_s": 60, "remember_ended": 8, "remember_ended_s": 60, "threads": 4}
         table = SessionTable(families, **(given | settings))
         tables.append((table, families))
         return table, await families.get("blocking_counting")
