@@ -1,8 +1,8 @@
 """Settings of the environment server: defaults here, then a TOML file, the process environment, arguments.
 
-Every field is read from ``ENVLOOP_ENV_<FIELD>`` (nested: ``ENVLOOP_ENV_DBBENCH__URL``). Seven also have a plain
-name, shared with other tools: ENVLOOP_TOKEN, ENVLOOP_EXPERT_TOKEN, ENVLOOP_JOURNAL_URL, ALFWORLD_DATA, DBBENCH_DATA,
-DBBENCH_URL, DBBENCH_SERVER_BINARY.
+Every field is read from ``ENVLOOP_ENV_<FIELD>`` (nested: ``ENVLOOP_ENV_DBBENCH__URL``). Eight also have a plain
+name, shared with other tools: ENVLOOP_TOKEN, ENVLOOP_EXPERT_TOKEN, ENVLOOP_TOKENS, ENVLOOP_JOURNAL_URL, ALFWORLD_DATA,
+DBBENCH_DATA, DBBENCH_URL, DBBENCH_SERVER_BINARY.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from envs.server_settings import ServerSettings
 
-__all__ = ["AlfworldSettings", "DbBenchSettings", "EnvServerSettings"]
+__all__ = ["ROLES", "AlfworldSettings", "DbBenchSettings", "EnvServerSettings"]
+
+ROLES = ("read", "play", "admin")  # each may what the ones before it may
+_SHORTEST_TOKEN = 8
 
 
 class AlfworldSettings(BaseModel):
@@ -88,6 +91,7 @@ class EnvServerSettings(ServerSettings):
     plain_names: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "ENVLOOP_TOKEN": ("token",),
         "ENVLOOP_EXPERT_TOKEN": ("expert_token",),
+        "ENVLOOP_TOKENS": ("tokens",),
         "ENVLOOP_JOURNAL_URL": ("journal_url",),
         "ALFWORLD_DATA": ("alfworld", "data_dir"),
         "DBBENCH_DATA": ("dbbench", "data_dir"),
@@ -105,6 +109,12 @@ class EnvServerSettings(ServerSettings):
         default=None,
         min_length=8,
         description="Bearer token that may also ask for expert actions; gives all other rights too.",
+    )
+    tokens: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="More bearer tokens, each with what it may: read:SECRET (look), play:SECRET (what 'token' may), "
+        "admin:SECRET (what 'expert_token' may). Several of a kind serve together, so that one can be replaced. A text "
+        "is split at blanks.",
     )
     envs: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("alfworld", "dbbench"),
@@ -152,6 +162,27 @@ class EnvServerSettings(ServerSettings):
     @classmethod
     def _split_names(cls, value: Any) -> Any:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @field_validator("tokens", mode="before")
+    @classmethod
+    def _split_tokens(cls, value: Any) -> Any:
+        return tuple(value.split()) if isinstance(value, str) else value
+
+    @field_validator("tokens")
+    @classmethod
+    def _check_tokens(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for token in value:
+            role, _, secret = token.get_secret_value().partition(":")
+            if role not in ROLES or len(secret) < _SHORTEST_TOKEN:
+                roles = ", ".join(ROLES)
+                msg = f"each is ROLE:SECRET, ROLE one of {roles}, SECRET of {_SHORTEST_TOKEN} characters or more"
+                raise ValueError(msg)
+        return value
+
+    @property
+    def guarded(self) -> bool:
+        """Whether callers need a token."""
+        return self.token is not None or bool(self.tokens)
 
     def family_settings(self, name: str) -> dict[str, Any]:
         """The keyword arguments of an environment family: what is set, secrets opened. Empty for other environments."""

@@ -77,9 +77,14 @@ class ServerSettings(BaseSettings):
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise ConfigError(f"{where}: {problems}", hint=cls.described_in) from error
 
+    @property
+    def guarded(self) -> bool:
+        """Whether callers need a token."""
+        return self.token is not None
+
     def refuse_open_door(self) -> None:
         """Raise ConfigError where the server would be reachable from other machines without a token."""
-        if self.token is None and not is_loopback(self.host):
+        if not self.guarded and not is_loopback(self.host):
             raise ConfigError(
                 f"binding {self.host} without a token would let anyone use the server",
                 hint="set ENVLOOP_TOKEN (8 characters or more), or bind 127.0.0.1",

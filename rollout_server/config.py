@@ -101,7 +101,7 @@ async def open_env_client(settings: RolloutServerSettings) -> AsyncIterator[EnvC
     from envs.server.app import create_app
 
     # Nobody else can reach it: without tokens this process has every right, the expert's too.
-    own = EnvServerSettings.load().model_copy(update={"token": None, "expert_token": None})
+    own = EnvServerSettings.load().model_copy(update={"token": None, "expert_token": None, "tokens": ()})
     async with EnvClient.in_process(create_app(own)) as client:
         yield client
 

@@ -70,6 +70,42 @@ async def test_loopback_by_any_of_its_names(start: Any, host: str) -> None:
     assert (await server.http.get("/v1/envs")).status_code == 200
 
 
+async def test_a_token_may_what_its_role_says(start: Any) -> None:
+    roles = {"read": "reads-only-1", "play": "plays-2-also", "admin": "may-do-everything"}
+    server = await start(tokens=" ".join(f"{role}:{secret}" for role, secret in roles.items()))
+    episode = server.http.headers.update(bearer(roles["play"])) or await server.create()
+    step = {"action": {"name": "count", "arguments": {"number": 1}}}
+    calls = [("GET", "", None), ("POST", "/step", step), ("POST", "/expert", None)]
+    allowed = {"read": [200, 403, 403], "play": [200, 200, 403], "admin": [200, 200, 200]}
+    for role, secret in roles.items():
+        for (method, path, body), status in zip(calls, allowed[role], strict=True):
+            answer = await server.http.request(
+                method, f"/v1/episodes/{episode}{path}", json=body, headers=bearer(secret)
+            )
+            assert answer.status_code == status, (role, path, answer.text)
+    assert (await server.http.get("/v1/envs", headers=bearer("reads-only-2"))).status_code == 401
+
+
+async def test_tokens_of_a_kind_serve_together(start: Any) -> None:
+    server = await start(token=TOKEN, tokens=("play:the-next-token",))
+    for token in (TOKEN, "the-next-token"):
+        assert (await server.http.get("/v1/envs", headers=bearer(token))).status_code == 200
+
+
+@pytest.mark.parametrize("wrong", ["play:short", "owner:long-enough-1", "no-role-at-all"])
+def test_a_token_of_no_role_is_refused_without_being_shown(wrong: str) -> None:
+    with pytest.raises(ConfigError, match="ROLE:SECRET") as caught:
+        EnvServerSettings.load(tokens=wrong)
+    assert wrong not in str(caught.value)
+
+
+def test_a_token_with_a_role_closes_the_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENVLOOP_TOKENS", "play:long-enough-1 admin:long-enough-2")
+    settings = EnvServerSettings.load(host="192.0.2.1")
+    settings.refuse_open_door()
+    assert len(settings.tokens) == 2
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.org"])  # noqa: S104 - refused
 def test_serve_refuses_an_open_door(host: str) -> None:
     with pytest.raises(ConfigError, match="ENVLOOP_TOKEN"):
