@@ -119,7 +119,7 @@ def serve(
     Raises ConfigError: bound beyond loopback without a token, the address taken, or a setting that a family refuses.
     """
     settings.refuse_open_door()
-    with kept_journal(settings) as settings:  # noqa: PLR1704 - from here on with the journal's address
+    with _kept_journal(settings) as settings:  # noqa: PLR1704 - from here on with the journal's address
         if settings.workers == 1:
             _serve_here(settings, registry, on_ready, stop_on_eof=stop_on_eof)
             return
@@ -166,7 +166,7 @@ def _serve_here(
 
 
 @contextlib.contextmanager
-def kept_journal(settings: EnvServerSettings) -> Iterator[EnvServerSettings]:
+def _kept_journal(settings: EnvServerSettings) -> Iterator[EnvServerSettings]:
     """The settings with the journal's address: a file of the port's own, or a passing one where any port will do."""
     if settings.journal_url is not None:
         yield settings
@@ -178,6 +178,10 @@ def kept_journal(settings: EnvServerSettings) -> Iterator[EnvServerSettings]:
             chosen = os.environ.get("ENVLOOP_CACHE_DIR")
             base = Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("envloop"))
             path = base / "journal" / f"{settings.port}.sqlite"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+        except OSError as error:
+            logger.warning("episodes will not outlive this server: no journal can be kept at %s: %s", path, error)
+            path = Path(folder) / "journal.sqlite"
         yield settings.model_copy(update={"journal_url": SecretStr(f"sqlite:///{path}")})
