@@ -17,14 +17,14 @@ __all__ = ["run_processes"]
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2
-_PAUSE_S = 1.0  # before one that lived shorter than this is started anew
+_PAUSE_S = 1.0  # no process is started sooner after the last in its place
 
 
 def run_processes(count: int, work: Callable[[int], None], *, stop_on_eof: bool = False) -> None:
     """Run ``work(number)`` in ``count`` processes until SIGINT or SIGTERM, or until one of them returns.
 
-    One that is killed, or ends with an error after it has run for a while, is started anew. Must be called where no
-    other thread runs. Raises BackendUnavailable where one fails at once.
+    One that is killed is started anew; one that ends with an error ends all, for another would do the same. Must be
+    called where no other thread runs. Raises BackendUnavailable where one has ended with an error.
     """
     children: dict[int, tuple[int, float]] = {}
     stopping = False
@@ -86,10 +86,11 @@ def run_processes(count: int, work: Callable[[int], None], *, stop_on_eof: bool 
                 for number, status, lived in _ended(children):
                     if stopping:
                         continue
-                    if status == 0 or lived < _PAUSE_S:
+                    if status >= 0:
                         failed = failed or status
                         stop(signal.SIGTERM, None)
                         continue
+                    time.sleep(max(0.0, _PAUSE_S - lived))
                     logger.warning("server process %d ended with status %d; it is started anew", number, status)
                     start(number)
     finally:
@@ -99,7 +100,7 @@ def run_processes(count: int, work: Callable[[int], None], *, stop_on_eof: bool 
         wake_read.close()
         wake_write.close()
     if failed:
-        raise BackendUnavailable("a server process failed at its start", hint="its message stands above")
+        raise BackendUnavailable("a server process has failed", hint="its message stands above")
 
 
 def _ended(children: dict[int, tuple[int, float]]) -> list[tuple[int, int, float]]:
