@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import httpx
 
-from envs.errors import EnvloopError, InvalidOption, TransportError, TryAgain, error_from_json
+from envs.errors import EnvloopError, InvalidOption, TooManyRequests, TransportError, TryAgain, error_from_json
 from envs.plain_transport import PlainTransport
 from envs.types import Action, JsonObject, Task, TaskPage
 from envs.wire import (
@@ -76,7 +76,8 @@ class EnvClient:
 
     ``transport`` replaces the network (a mock, an in-process app). ``retries``: how often a request is sent again after
     a failed connection, where that is safe: reads, closes, creations, steps that carry their number, and whatever was
-    not sent. ``patience_s``: for so long a server that has once answered may be away, or a tunnel may answer for it.
+    not sent. ``patience_s``: for so long a server that has once answered may be away, or a tunnel may answer for it, or
+    it may find the client too fast.
     """
 
     def __init__(
@@ -316,11 +317,18 @@ class EnvClient:
             else:
                 away = _nobody_there(response)
                 self._met = self._met or not away
-                if last or not (idempotent and away):
+                if last or not (_too_fast(response) or (idempotent and away)):
                     return response
             # Many wait for the same server: not all at the same moment.
             await asyncio.sleep(min(_BACKOFF_S * 2**attempt, _MOST_BACKOFF_S) * random.uniform(0.5, 1.0))  # noqa: S311
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _too_fast(response: httpx.Response) -> bool:
+    """Whether the server has not looked at the request because of too many."""
+    body = _json(response) if response.status_code == TooManyRequests.http_status else None
+    error = body.get("error") if isinstance(body, dict) else None
+    return isinstance(error, dict) and error.get("code") == TooManyRequests.code
 
 
 def _nobody_there(response: httpx.Response) -> bool:

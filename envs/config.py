@@ -151,6 +151,9 @@ class EnvServerSettings(ServerSettings):
     )
     max_batch: int = Field(default=1024, ge=1, le=65536, description="Items in one batch request.")
     body_limit: int = Field(default=1 << 20, ge=1024, description="Bytes in one request body; above it: 413.")
+    max_requests_per_s: float | None = Field(
+        default=None, gt=0, description="Requests that one caller may send in a second; above it: 429. Unset: no limit."
+    )
     shutdown_grace_s: float = Field(
         default=10.0, gt=0, description="Seconds that running requests get to end at shutdown."
     )

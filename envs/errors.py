@@ -42,6 +42,7 @@ __all__ = [
     "NotFound",
     "PayloadTooLarge",
     "TaskDataError",
+    "TooManyRequests",
     "TransportError",
     "TryAgain",
     "Unauthorized",
@@ -183,6 +184,16 @@ class CapacityExceeded(EnvloopError):
 
     code = "capacity_exceeded"
     http_status = 429
+
+
+class TooManyRequests(CapacityExceeded):
+    """The caller is too fast. ``retry_after_s``: when the next request will be taken."""
+
+    code = "too_many_requests"
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: float = 1.0) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
 
 
 class ConfigError(EnvloopError):

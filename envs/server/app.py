@@ -24,6 +24,7 @@ from envs.server.auth import Access
 from envs.server.families import Families
 from envs.server.guard import Guard, http_error, invalid_request
 from envs.server.journal import Journal
+from envs.server.pace import Pace
 from envs.server.processes import run_processes
 from envs.server.routes import build_routes
 from envs.server.run import bind, run_app
@@ -87,7 +88,7 @@ def create_app(settings: EnvServerSettings, registry: Registry | None = None, *,
     app.include_router(build_routes(families, sessions, access, max_batch=settings.max_batch))
     app.add_exception_handler(RequestValidationError, invalid_request)
     app.add_exception_handler(HTTPException, http_error)
-    app.add_middleware(Guard, access=access, body_limit=settings.body_limit)
+    app.add_middleware(Guard, access=access, body_limit=settings.body_limit, pace=Pace(settings.max_requests_per_s))
     return app
 
 

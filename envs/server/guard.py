@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 import secrets
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -13,8 +16,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from envs.errors import BadRequest, CapacityExceeded, EnvloopError, InvalidAction, InvalidOption, PayloadTooLarge
+from envs.errors import (
+    BadRequest,
+    CapacityExceeded,
+    EnvloopError,
+    InvalidAction,
+    InvalidOption,
+    PayloadTooLarge,
+    TooManyRequests,
+)
 from envs.server.auth import Access
+from envs.server.pace import Pace
 from envs.wire import dumps
 
 __all__ = [
@@ -29,6 +41,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+_request_id: ContextVar[str] = ContextVar("request_id", default="")
+_GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 _SHOWN_PROBLEMS = 3
 
@@ -42,15 +56,16 @@ def envloop_response(error: EnvloopError) -> Response:
     """The answer that stands for one of our errors."""
     headers = {}
     if isinstance(error, CapacityExceeded):
-        headers["Retry-After"] = "1"
+        seconds = error.retry_after_s if isinstance(error, TooManyRequests) else 1.0
+        headers["Retry-After"] = str(math.ceil(seconds))
     if error.http_status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return error_response(error.to_json(), error.http_status, headers)
 
 
 def internal_error(error: Exception, what: str) -> dict[str, str]:
-    """Log an unforeseen error under a new request id, and give a body that shows only that id."""
-    request_id = secrets.token_hex(8)
+    """Log an unforeseen error under its request's id, and give a body that shows only that id."""
+    request_id = _request_id.get() or secrets.token_hex(8)
     logger.error("request %s: %s failed", request_id, what, exc_info=error)
     return {
         "code": "internal_error",
@@ -94,11 +109,22 @@ def http_error(request: Request, error: Exception) -> Response:
 class Guard:
     """ASGI middleware. Reads the body up front (it is small by rule), so that chunked bodies meet the limit too.
 
+    Every answer carries ``X-Request-Id``: the caller's own, where it is of letters, digits and ``._-``, or a new one.
+
     ``streamed``: beginnings of paths whose handlers read their own bodies, and bound them.
     """
 
-    def __init__(self, app: ASGIApp, *, access: Access, body_limit: int, streamed: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        access: Access,
+        body_limit: int,
+        streamed: tuple[str, ...] = (),
+        pace: Pace | None = None,
+    ) -> None:
         self._app = app
+        self._pace = pace or Pace(None)
         self._access = access
         self._body_limit = body_limit
         self._streamed = streamed
@@ -109,15 +135,20 @@ class Guard:
             await self._app(scope, receive, send)
             return
         started = False
+        request_id = _id_of(scope)
+        _request_id.set(request_id.decode())
 
         async def watch(message: Message) -> None:
             nonlocal started
             started = True
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
             await send(message)
 
         try:
             if scope["path"].startswith("/v1/"):
                 self._access.check(scope)
+                self._pace.check(scope)
             if scope["path"].startswith(self._streamed):
                 await self._app(scope, receive, watch)
                 return
@@ -128,12 +159,12 @@ class Guard:
         except EnvloopError as error:
             if started:
                 raise
-            await envloop_response(error)(scope, receive, send)
+            await envloop_response(error)(scope, receive, watch)
         except Exception as error:
             body = internal_error(error, f"{scope['method']} {scope['path']}")
             if started:
                 raise
-            await error_response(body, 500)(scope, receive, send)
+            await error_response(body, 500)(scope, receive, watch)
 
     async def _read(self, scope: Scope, receive: Receive) -> Message | None:
         """The whole body as one message, or None where the client has gone."""
@@ -158,6 +189,13 @@ class Guard:
         return PayloadTooLarge(
             f"the body is larger than {self._body_limit} bytes", hint="send less at once, or raise body_limit"
         )
+
+
+def _id_of(scope: Scope) -> bytes:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _GIVEN_ID.fullmatch(value):
+            return bytes(value)
+    return secrets.token_hex(8).encode()
 
 
 def _replay(first: Message, receive: Receive) -> Receive:

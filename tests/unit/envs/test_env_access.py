@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
 import pytest
 
+from envs.client import EnvClient
 from envs.config import EnvServerSettings
 from envs.errors import ConfigError
 from envs.server.app import serve
@@ -84,6 +86,34 @@ async def test_a_token_may_what_its_role_says(start: Any) -> None:
             )
             assert answer.status_code == status, (role, path, answer.text)
     assert (await server.http.get("/v1/envs", headers=bearer("reads-only-2"))).status_code == 401
+
+
+async def test_a_caller_that_is_too_fast_is_told_when_to_come_again(start: Any) -> None:
+    server = await start(token=TOKEN, tokens=("play:another-caller",), max_requests_per_s=0.5)
+    server.http.headers.update(bearer(TOKEN))
+    answers = [await server.http.get("/v1/envs") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 429, 429]
+    assert answers[1].json()["error"]["code"] == "too_many_requests"
+    assert answers[1].headers["retry-after"] == "2"
+    assert (await server.http.get("/v1/envs", headers=bearer("another-caller"))).status_code == 200
+    assert (await server.http.get("/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize("given", ["mine-1", "a b", "x" * 65, ""])
+async def test_every_answer_has_a_request_id(start: Any, given: str) -> None:
+    server = await start(token=TOKEN)
+    for path, headers in (("/v1/envs", bearer(TOKEN)), ("/v1/envs", {}), ("/nowhere", {}), ("/healthz", {})):
+        answer = await server.http.get(path, headers={**headers, "X-Request-Id": given})
+        found = answer.headers["x-request-id"]
+        assert (found == given) == (given == "mine-1")
+        assert found
+
+
+async def test_our_client_goes_as_fast_as_it_may(start: Any) -> None:
+    server = await start(max_requests_per_s=20)
+    async with EnvClient("http://127.0.0.1", transport=server.http._transport) as client:
+        views = await asyncio.gather(*(client.create("counting", task_id="train/5") for _ in range(50)))
+        assert len({view.id for view in views}) == 50
 
 
 async def test_tokens_of_a_kind_serve_together(start: Any) -> None:

@@ -1,0 +1,124 @@
+"""Steps per second of one server process and of two on the same port, with one journal.
+
+    python benchmarks/env_replicas.py [--json] [--quick]
+
+Each of 16 connections steps 64 ALFWorld episodes of its own with one batch request after the other; the client sends
+bytes that it has made beforehand and counts what succeeded, so that it leaves the processors to the server. Afterwards
+episodes are played that alternate between two servers at every step, and must be as those of one server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from _figures import Figure, at_least, at_most, run, value
+
+from envs.client import EnvClient, NewEpisode
+from envs.server_process import server_process
+from envs.wire import EpisodeView
+
+CONNECTIONS = 16
+EPISODES = 64  # of each connection
+STEPS = 45  # of an episode, before another takes its place
+BAR = 1.7
+HEAD = (
+    "POST /v1/batch/steps HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
+)
+ITEM = '{{"episode_id":"{}","step":{},"action":{{"name":"take_action","arguments":{{"action":"look"}}}}}}'
+
+
+async def connection(url: str, until: float) -> int:
+    """Steps that one connection got done."""
+    port = int(url.rpartition(":")[2])
+    done, seed = 0, id(object()) % 1000
+    async with EnvClient(url) as client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while time.perf_counter() < until:
+            new = [NewEpisode(env="alfworld", split="generated", sample_seed=seed % 40) for _ in range(EPISODES)]
+            ids = [view.id for view in await client.create_many(new) if isinstance(view, EpisodeView)]
+            for number in range(STEPS):
+                body = '{"items":[' + ",".join(ITEM.format(one, number) for one in ids) + "]}"
+                writer.write((HEAD.format(len(body)) + body).encode())
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = next(
+                    int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
+                )
+                answer = await reader.readexactly(length)
+                good = answer.count(b'"ok":true')
+                assert good == len(ids), answer[:300]
+                if time.perf_counter() >= until:
+                    break
+                done += good
+            await client.close_many(ids)
+        writer.close()
+    return done
+
+
+async def rate(workers: int, seconds: float, folder: Path) -> float:
+    """Steps per second of so many processes."""
+    journal = {"ENVLOOP_JOURNAL_URL": f"sqlite:///{folder / f'{workers}.sqlite'}"}
+    args = ["--env", "alfworld", "--workers", str(workers), "--max-episodes", "4096"]
+    with server_process(args, env=journal) as server:
+        await asyncio.gather(*(connection(server.url, time.perf_counter() + 2) for _ in range(CONNECTIONS)))
+        began = time.perf_counter()
+        done = await asyncio.gather(*(connection(server.url, began + seconds) for _ in range(CONNECTIONS)))
+        return sum(done) / (time.perf_counter() - began)
+
+
+async def alternate(folder: Path, count: int) -> int:
+    """How many of the expert's episodes are lost or differ when two servers take turns."""
+    journal = {"ENVLOOP_JOURNAL_URL": f"sqlite:///{folder / 'alternate.sqlite'}"}
+    with (
+        server_process(["--env", "alfworld"], env=journal) as a,
+        server_process(["--env", "alfworld"], env=journal) as b,
+    ):
+        async with EnvClient(a.url) as one, EnvClient(b.url) as two:
+
+            async def play(number: int, clients: tuple[EnvClient, ...]) -> list[str]:
+                view = await one.create("alfworld", split="generated", sample_seed=number)
+                texts = []
+                while not view.status.over:
+                    client = clients[view.steps % len(clients)]
+                    action = await client.expert_action(view.id)
+                    assert action is not None
+                    view = await client.step(view, action)
+                    texts.append(f"{view.observation.text} {view.reward} {view.state_hash}")
+                return texts
+
+            same = [await play(n, (one,)) == await play(n, (one, two)) for n in range(count)]
+    return same.count(False)
+
+
+async def figures(*, quick: bool) -> AsyncIterator[Figure]:
+    """All of them."""
+    with tempfile.TemporaryDirectory(prefix="envloop-replicas-") as name:
+        folder = Path(name)
+        rounds, seconds = (1, 4.0) if quick else (3, 12.0)
+        rates: dict[int, list[float]] = {1: [], 2: []}
+        for _ in range(rounds):
+            for workers, found in rates.items():
+                found.append(await rate(workers, seconds, folder))
+        one, two = (statistics.median(rates[workers]) for workers in (1, 2))
+        yield value("env.replicas.one", one, "/s")
+        yield value("env.replicas.two", two, "/s")
+        yield at_least("env.replicas.ratio", two / one, "", BAR)
+        yield at_most("env.replicas.alternating.different", await alternate(folder, 4 if quick else 40), "", 0)
+
+
+def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
+    """For the command line."""
+
+    async def collect() -> list[Figure]:
+        return [figure async for figure in figures(quick=arguments.quick)]
+
+    yield from asyncio.run(collect())
+
+
+if __name__ == "__main__":
+    run(__doc__ or "", measure)
