@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import threading
 import time
@@ -29,6 +30,8 @@ __all__ = ["Begun", "Head", "Journal", "Kept", "Taken"]
 logger = logging.getLogger(__name__)
 
 _RUNNING = EpisodeStatus.RUNNING.value
+_NEW_EPISODE = insert(EPISODES)
+_NEW_STEP = insert(STEPS)
 _MOST_AT_ONCE = 512  # writes in one transaction
 _OPEN_TRIES = 20
 _HINT = "check that the journal's database runs, is reachable and writable, or name another with ENVLOOP_JOURNAL_URL"
@@ -88,11 +91,10 @@ class Kept:
 class _Work:
     """Something to do in the journal's thread, and the future that waits for it."""
 
-    __slots__ = ("future", "run", "taken")
+    __slots__ = ("future", "what")
 
-    def __init__(self, run: Callable[[Connection], Any] | None, taken: Taken | None = None) -> None:
-        self.run = run
-        self.taken = taken
+    def __init__(self, what: Begun | Taken | Callable[[Connection], Any]) -> None:
+        self.what = what
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
 
@@ -120,13 +122,11 @@ class Journal:
 
     def begin(self, begun: Begun) -> asyncio.Future[tuple[str, str]]:
         """Write an episode down; gives the id and ``asked`` of that which has the key: another's where it was there."""
-        return self._do(lambda connection: _begin(connection, begun))
+        return self._do(begun)
 
     def take(self, taken: Taken) -> asyncio.Future[bool]:
         """Write a step down; False where the episode does not stand before this step any more, and nothing is done."""
-        work = _Work(None, taken)
-        self._put(work)
-        return work.future
+        return self._do(taken)
 
     def end(
         self, episode_id: str, *, steps: int, status: str, reason: str, failure: bytes | None, final: bytes | None
@@ -150,15 +150,6 @@ class Journal:
         """All of an episode; None where there is none of this id."""
         return self._do(lambda connection: _load(connection, episode_id))
 
-    def find_key(self, key: str) -> asyncio.Future[tuple[str, str] | None]:
-        """The id and ``asked`` of the episode that was begun with this idempotency key."""
-
-        def find(connection: Connection) -> tuple[str, str] | None:
-            row = connection.execute(select(EPISODES.c.id, EPISODES.c.asked).where(EPISODES.c.key == key)).first()
-            return None if row is None else (row.id, row.asked)
-
-        return self._do(find)
-
     def sweep(self, *, idle_s: float, remember_s: float, reason: str) -> asyncio.Future[int]:
         """Cancel what nobody has touched for the idle time, forget what ended long ago; gives the number cancelled."""
         return self._do(lambda connection: _sweep(connection, idle_s, remember_s, reason))
@@ -170,8 +161,8 @@ class Journal:
             self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    def _do(self, run: Callable[[Connection], Any]) -> asyncio.Future[Any]:
-        work = _Work(run)
+    def _do(self, what: Begun | Taken | Callable[[Connection], Any]) -> asyncio.Future[Any]:
+        work = _Work(what)
         self._put(work)
         return work.future
 
@@ -203,8 +194,10 @@ class Journal:
 
     def _result(self, work: _Work) -> Any:
         try:
-            with self._reported(), self._engine.begin() as connection:
-                return _alone(connection, work)
+            with self._reported(), self._engine.connect() as connection:
+                result = _alone(connection, work)
+                connection.commit()
+                return result
         except Exception as error:  # noqa: BLE001 - handed to whoever waits
             return error
 
@@ -254,17 +247,17 @@ class _Stale(Exception):
 
 
 def _together(connection: Connection, works: Sequence[_Work]) -> Iterator[Any]:
-    """The results in order. Steps that follow one another are written with one statement."""
-    run: list[Taken] = []
-    for work in works:
-        if work.taken is not None:
-            run.append(work.taken)
-            continue
-        yield from _take(connection, run)
-        run = []
-        if work.run is not None:
-            yield work.run(connection)
-    yield from _take(connection, run)
+    """The results in order. What follows one another and is of a kind is written with one statement."""
+    for kind, run in itertools.groupby(works, lambda work: type(work.what)):
+        whats = [work.what for work in run]
+        if kind is Begun:
+            begun = [what for what in whats if isinstance(what, Begun)]
+            _begin(connection, begun)
+            yield from ((one.id, one.asked) for one in begun)
+        elif kind is Taken:
+            yield from _take(connection, [what for what in whats if isinstance(what, Taken)])
+        else:
+            yield from (what(connection) for what in whats if not isinstance(what, (Begun, Taken)))
 
 
 def _take(connection: Connection, steps: Sequence[Taken]) -> list[bool]:
@@ -279,47 +272,55 @@ def _take(connection: Connection, steps: Sequence[Taken]) -> list[bool]:
             values = {"status": status, "reason": reason, "final": final}
             connection.execute(update(EPISODES).where(EPISODES.c.id == t.episode_id).values(**values))
     connection.execute(
-        insert(STEPS),
+        _NEW_STEP,
         [{"episode_id": t.episode_id, "number": t.number, "digest": t.digest, "action": t.action} for t in steps],
     )
     return [True] * len(steps)
 
 
 def _alone(connection: Connection, work: _Work) -> Any:
-    if work.run is not None:
-        return work.run(connection)
+    """The result of one, in its own transaction."""
+    what = work.what
     try:
-        return _take(connection, [work.taken] if work.taken is not None else [])[0]
+        if isinstance(what, Taken):
+            return _take(connection, [what])[0]
+        if not isinstance(what, Begun):
+            return what(connection)
+        _begin(connection, [what])
     except _Stale:
         connection.rollback()
         return False
-
-
-def _begin(connection: Connection, begun: Begun) -> tuple[str, str]:
-    now = time.time()
-    row = {
-        "id": begun.id, "key": begun.key, "asked": begun.asked, "env": begun.env, "task_id": begun.task_id,
-        "content_hash": begun.content_hash, "seed": begun.seed, "options": begun.options, "origin": begun.origin,
-        "origin_step": begun.origin_step, "first_digest": begun.first_digest, "status": _RUNNING,
-        "steps": len(begun.steps), "reason": "", "created_at": now, "touched_at": now,
-    }  # fmt: skip
-    try:
-        with connection.begin_nested():
-            connection.execute(insert(EPISODES).values(**row))
     except IntegrityError:
-        found = connection.execute(select(EPISODES.c.id, EPISODES.c.asked).where(EPISODES.c.key == begun.key)).first()
+        if not isinstance(what, Begun):
+            raise
+        connection.rollback()
+        chosen = select(EPISODES.c.id, EPISODES.c.asked).where(EPISODES.c.key == what.key)
+        found = connection.execute(chosen).first()
         if found is None:
             raise
         return found.id, found.asked
-    if begun.steps:
-        connection.execute(
-            insert(STEPS),
-            [
-                {"episode_id": begun.id, "number": number, "digest": digest, "action": action}
-                for number, (digest, action) in enumerate(begun.steps)
-            ],
-        )
-    return begun.id, begun.asked
+    return what.id, what.asked
+
+
+def _begin(connection: Connection, episodes: Sequence[Begun]) -> None:
+    now = time.time()
+    rows = [
+        {
+            "id": one.id, "key": one.key, "asked": one.asked, "env": one.env, "task_id": one.task_id,
+            "content_hash": one.content_hash, "seed": one.seed, "options": one.options, "origin": one.origin,
+            "origin_step": one.origin_step, "first_digest": one.first_digest, "status": _RUNNING,
+            "steps": len(one.steps), "reason": "", "created_at": now, "touched_at": now,
+        }
+        for one in episodes
+    ]  # fmt: skip
+    connection.execute(_NEW_EPISODE, rows)
+    steps = [
+        {"episode_id": one.id, "number": number, "digest": digest, "action": action}
+        for one in episodes
+        for number, (digest, action) in enumerate(one.steps)
+    ]
+    if steps:
+        connection.execute(_NEW_STEP, steps)
 
 
 def _head(connection: Connection, episode_id: str) -> Head | None:

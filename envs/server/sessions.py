@@ -70,12 +70,6 @@ class SessionTable(SharedLives):
         if key is None:
             return await self._create(env, pick, seed=seed, options=options, key=None, asked=asked)
         known = self._keys.get(key)
-        if known is None and self._journal is not None:
-            found = await self._written(self._journal.find_key(key))
-            known = self._keys.get(key)
-            if known is None and found is not None:
-                known = self._remember_key(key, found[1])
-                known[1].set_result(found[0])
         if known is not None:
             if known[0] != asked:
                 raise _other_use(key)
