@@ -25,6 +25,7 @@ from envs.types import Action, JsonObject, Task, TaskPage
 from envs.wire import (
     EnvInfo,
     EpisodeView,
+    TaskReader,
     action_from_json,
     action_to_json,
     dumps,
@@ -92,6 +93,7 @@ class EnvClient:
         max_connections: int = 128,
     ) -> None:
         self._retries = retries
+        self._tasks = TaskReader()
         self._patience_s = patience_s
         self._met = False  # a server that was never there is not waited for
         self._http = httpx.AsyncClient(
@@ -206,7 +208,7 @@ class EnvClient:
             options=options,
             key=key,
         )
-        return episode_from_json(await self._send("POST", "/v1/episodes", new.to_json()))
+        return episode_from_json(await self._send("POST", "/v1/episodes", new.to_json()), self._tasks)
 
     async def step(self, episode: str | EpisodeView, action: Action, *, step: int | None = None) -> EpisodeView:
         """Take one action. Given the view instead of its id, the step carries its number and is sent again if need be.
@@ -215,15 +217,15 @@ class EnvClient:
         """
         episode_id, body = _step_body(episode, action, step)
         path = f"/v1/episodes/{quote(episode_id, safe='')}/step"
-        return episode_from_json(await self._send("POST", path, body, idempotent="step" in body))
+        return episode_from_json(await self._send("POST", path, body, idempotent="step" in body), self._tasks)
 
     async def read(self, episode_id: str) -> EpisodeView:
         """The episode as it stands. Raises UnknownEpisode."""
-        return episode_from_json(await self._send("GET", f"/v1/episodes/{quote(episode_id, safe='')}"))
+        return episode_from_json(await self._send("GET", f"/v1/episodes/{quote(episode_id, safe='')}"), self._tasks)
 
     async def close_episode(self, episode_id: str) -> EpisodeView:
         """Close it; cancelled if it was running, unchanged if it had ended. Raises UnknownEpisode."""
-        return episode_from_json(await self._send("DELETE", f"/v1/episodes/{quote(episode_id, safe='')}"))
+        return episode_from_json(await self._send("DELETE", f"/v1/episodes/{quote(episode_id, safe='')}"), self._tasks)
 
     async def fork(
         self, episode: str | EpisodeView, *, at_step: int | None = None, count: int = 1
@@ -240,7 +242,7 @@ class EnvClient:
         path = f"/v1/episodes/{quote(episode, safe='')}/fork"
         body = {"at_step": at_step, "count": count}
         forks = _field(await self._send("POST", path, body, idempotent=False), "episodes")
-        return [episode_from_json(fork) for fork in _list(forks)]
+        return [episode_from_json(fork, self._tasks) for fork in _list(forks)]
 
     async def expert_action(self, episode_id: str, expert: str | None = None) -> Action | None:
         """An expert's next action or None; by default that of the environment's first expert.
@@ -276,7 +278,7 @@ class EnvClient:
             return []
         results = _list(_field(await self._send("POST", path, body, idempotent=idempotent), "results"))
         return [
-            episode_from_json(_field(result, "episode"))
+            episode_from_json(_field(result, "episode"), self._tasks)
             if _field(result, "ok")
             else error_from_json(result, http_status=500)
             for result in results

@@ -30,6 +30,7 @@ __all__ = [
     "EnvInfo",
     "EpisodeView",
     "ForkOrigin",
+    "TaskReader",
     "action_from_json",
     "action_to_json",
     "dumps",
@@ -208,6 +209,26 @@ def _task(body: Any) -> Task:
     )
 
 
+class TaskReader:
+    """Reads tasks from JSON and gives equal ones as one object: an episode's views repeat theirs at every step."""
+
+    def __init__(self, limit: int = 4096) -> None:
+        self._limit = limit
+        self._known: dict[tuple[str, str], tuple[Any, Task]] = {}
+
+    def read(self, body: Any) -> Task:
+        """The task. Raises KeyError, TypeError where it is none."""
+        key = (body["env"], body["id"])
+        known = self._known.get(key)
+        if known is not None and known[0] == body:
+            return known[1]
+        task = _task(body)
+        if len(self._known) >= self._limit:
+            self._known.clear()
+        self._known[key] = (body, task)
+        return task
+
+
 def _observation(body: Any) -> Observation:
     return Observation(text=body["text"], admissible_actions=tuple(body["admissible_actions"]))
 
@@ -220,11 +241,11 @@ def _action(body: Any) -> Action:
     return Action(name=body["name"], arguments=body["arguments"])
 
 
-def _episode(body: Any) -> EpisodeView:
+def _episode(body: Any, task_of: Callable[[Any], Task]) -> EpisodeView:
     return EpisodeView(
         id=body["id"],
         env=body["env"],
-        task=_task(body["task"]),
+        task=task_of(body["task"]),
         seed=body["seed"],
         options=body["options"],
         status=EpisodeStatus(body["status"]),
@@ -272,9 +293,10 @@ def action_from_json(body: Any) -> Action:
     return _read("action", body, _action)
 
 
-def episode_from_json(body: Any) -> EpisodeView:
-    """Inverse of ``episode_to_json``."""
-    return _read("episode", body, _episode)
+def episode_from_json(body: Any, tasks: TaskReader | None = None) -> EpisodeView:
+    """Inverse of ``episode_to_json``. With ``tasks``, views of one task share it."""
+    task_of = _task if tasks is None else tasks.read
+    return _read("episode", body, lambda body: _episode(body, task_of))
 
 
 def task_page_from_json(body: Any) -> TaskPage:
