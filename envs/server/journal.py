@@ -146,6 +146,16 @@ class Journal:
         """Where an episode stands; None where there is none of this id."""
         return self._do(lambda connection: _head(connection, episode_id))
 
+    def moved(self, held: Sequence[tuple[str, int]]) -> asyncio.Future[list[str]]:
+        """Which of these episodes, held as running with so many steps done, have ended or gone on elsewhere."""
+
+        def find(connection: Connection) -> list[str]:
+            found = [(episode_id, _head(connection, episode_id)) for episode_id, _ in held]
+            steps = dict(held)
+            return [i for i, head in found if head is None or (head.status, head.steps) != (_RUNNING, steps[i])]
+
+        return self._do(find)
+
     def load(self, episode_id: str) -> asyncio.Future[Kept | None]:
         """All of an episode; None where there is none of this id."""
         return self._do(lambda connection: _load(connection, episode_id))

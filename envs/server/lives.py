@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 _CLOSE_WAIT_S = 5.0
 _SHARED_TASKS = 4096
+_COPY_S = 20.0  # what rests for so long may have been played on elsewhere
+_COPIES = 500  # looked at in one go
 
 
 class Lives:
@@ -86,6 +88,7 @@ class Lives:
             cancelled = await self._journal.sweep(
                 idle_s=self._idle_timeout_s, remember_s=self._remember_ended_s, reason=self._idle_reason
             )
+            await self._drop_copies(self._journal, now)
         idle = [
             session
             for session in self._live.values()
@@ -101,6 +104,16 @@ class Lives:
                         await self._end(session, EpisodeStatus.CANCELLED, self._idle_reason)
                         cancelled += 1
         return cancelled
+
+    async def _drop_copies(self, journal: Journal, now: float) -> None:
+        """Let go what has been played on elsewhere: its environment is held here for nothing."""
+        resting = [s for s in self._live.values() if now - s.touched_at >= _COPY_S and not s.busy][:_COPIES]
+        here = {session.id: session.steps for session in resting}
+        for episode_id in await journal.moved(list(here.items())):
+            session = self._live.get(episode_id)
+            if session is not None and session.steps == here[episode_id]:
+                async with session.lock:
+                    await self._let_go(session)
 
     async def aclose(self) -> None:
         """Stop. With a journal, episodes are let go and may live on elsewhere; else they are cancelled. Idempotent."""

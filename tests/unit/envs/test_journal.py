@@ -261,6 +261,21 @@ async def test_what_nobody_touches_is_cancelled_by_whoever_is_left(url: str) -> 
         assert not (await left.family("counting")).live
 
 
+async def test_a_copy_of_what_was_played_on_elsewhere_is_dropped(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("envs.server.lives._COPY_S", 0.2)
+    async with replica(url, idle_timeout_s=20) as one, replica(url, idle_timeout_s=20) as two:
+        moved, kept = [await one.client.create("blocking_counting", task_id="train/5") for _ in range(2)]
+        moved = await two.client.step(moved, count(1))
+        family = await one.family("blocking_counting")
+        for _ in range(100):
+            await asyncio.sleep(0.1)
+            if len(family.live) == 1:
+                break
+        assert len(family.live) == 1
+        assert (await one.client.step(moved, count(2))).observation.text == "You are at 2."
+        assert (await one.client.step(kept, count(1))).steps == 1
+
+
 async def test_what_ended_long_ago_is_forgotten(url: str) -> None:
     async with replica(url, idle_timeout_s=0.1, remember_ended_s=0.2, remember_ended=1) as one:
         ended = (await played(one.client, "counting"))[-1]
