@@ -24,6 +24,7 @@ from envs.server.auth import Access
 from envs.server.families import Families
 from envs.server.guard import Guard, http_error, invalid_request
 from envs.server.journal import Journal
+from envs.server.metrics import Metrics
 from envs.server.pace import Pace
 from envs.server.processes import run_processes
 from envs.server.routes import build_routes
@@ -53,6 +54,7 @@ def create_app(settings: EnvServerSettings, registry: Registry | None = None, *,
     families = Families(registry or default_registry(), settings)
     url = settings.journal_url.get_secret_value() if settings.journal_url else "off"
     journal = None if url == "off" else Journal(url)
+    metrics = Metrics()
     sessions = SessionTable(
         families,
         max_episodes=settings.max_episodes,
@@ -61,6 +63,7 @@ def create_app(settings: EnvServerSettings, registry: Registry | None = None, *,
         remember_ended_s=settings.remember_ended_s,
         threads=settings.threads,
         journal=journal,
+        metrics=metrics,
     )
     access = Access(settings)
 
@@ -85,7 +88,7 @@ def create_app(settings: EnvServerSettings, registry: Registry | None = None, *,
     )
     app.state.families = families
     app.state.journal = journal
-    app.include_router(build_routes(families, sessions, access, max_batch=settings.max_batch))
+    app.include_router(build_routes(families, sessions, access, metrics, max_batch=settings.max_batch))
     app.add_exception_handler(RequestValidationError, invalid_request)
     app.add_exception_handler(HTTPException, http_error)
     app.add_middleware(Guard, access=access, body_limit=settings.body_limit, pace=Pace(settings.max_requests_per_s))

@@ -112,6 +112,7 @@ class Journal:
             self._make_tables()
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
         self._closed = False
+        self.failures = 0
         self._thread = threading.Thread(target=self._serve, name="envs-journal", daemon=True)
         self._thread.start()
 
@@ -119,6 +120,11 @@ class Journal:
     def url(self) -> str:
         """Its address, its password masked."""
         return self._url
+
+    @property
+    def pending(self) -> int:
+        """What waits to be written or read, about."""
+        return self._queue.qsize()
 
     def begin(self, begun: Begun) -> asyncio.Future[tuple[str, str]]:
         """Write an episode down; gives the id and ``asked`` of that which has the key: another's where it was there."""
@@ -209,6 +215,7 @@ class Journal:
                 connection.commit()
                 return result
         except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            self.failures += 1
             return error
 
     def _settle(self, works: Sequence[_Work], results: Sequence[Any]) -> None:

@@ -7,8 +7,8 @@ import contextlib
 import logging
 import secrets
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import Any
 
 from envs.errors import CapacityExceeded, EnvloopError, TryAgain, UnknownEpisode
@@ -16,6 +16,7 @@ from envs.server.families import Families
 from envs.server.forks import Branch, close_all, close_quietly
 from envs.server.history import History
 from envs.server.journal import Journal
+from envs.server.metrics import Metrics
 from envs.server.restoring import failure_text, final_text
 from envs.server.session import Session, SharedTask
 from envs.server.workers import Workers
@@ -45,8 +46,10 @@ class Lives:
         remember_ended_s: float,
         threads: int,
         journal: Journal | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._families = families
+        self._metrics = metrics or Metrics()
         self._max_episodes = max_episodes
         self._idle_timeout_s = idle_timeout_s
         self._remember_ended = remember_ended
@@ -58,6 +61,7 @@ class Lives:
         self._tasks: OrderedDict[tuple[str, str], SharedTask] = OrderedDict()
         self._starting = 0
         self._closed = False
+        self._show()
 
     @property
     def num_live(self) -> int:
@@ -142,6 +146,21 @@ class Lives:
         """Whether what is asked of this episode may have to wait for another thread or for its turn."""
         session = self._live.get(episode_id)
         return session is not None and session.spec.blocking
+
+    def _show(self) -> None:
+        """What the metrics read from here."""
+
+        def live() -> Iterable[tuple[str, float]]:
+            counts = Counter(session.spec.name for session in self._live.values())
+            return [(spec.name, counts[spec.name]) for spec in self._families.specs]
+
+        self._metrics.watch_each("envloop_episodes_live", "Episodes held here.", "env", live)
+        self._metrics.watch("envloop_threads_waiting", "Work that waits for a thread.", lambda: self._workers.waiting)
+        self._metrics.watch("envloop_threads", "Threads for what may block.", lambda: self._workers.threads)
+        journal = self._journal
+        if journal is not None:
+            self._metrics.watch("envloop_journal_pending", "Writes that wait.", lambda: journal.pending)
+            self._metrics.watch("envloop_journal_failures", "Writes that failed.", lambda: journal.failures)
 
     @property
     def _idle_reason(self) -> str:
@@ -246,6 +265,7 @@ class Lives:
     ) -> None:
         environment = session.environment
         session.end(status, reason, failure=failure)
+        self._metrics.ended.labels(session.spec.name, status.value).inc()
         self._retire(session)
         if self._journal is not None:
             writing = self._journal.end(

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import Annotated, Any, NoReturn
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
 
@@ -18,6 +19,7 @@ from envs.errors import BackendUnavailable, EnvloopError, InvalidOption
 from envs.server.auth import Access
 from envs.server.families import Families
 from envs.server.guard import internal_error, validation_error
+from envs.server.metrics import METRICS_TYPE, Metrics
 from envs.server.schemas import (
     SEED_LIMIT,
     BatchAnswer,
@@ -129,7 +131,9 @@ async def _refused(error: ValidationError) -> Session:
     raise validation_error(error.errors(include_url=False, include_input=False))
 
 
-def build_routes(families: Families, sessions: SessionTable, access: Access, *, max_batch: int) -> APIRouter:
+def build_routes(
+    families: Families, sessions: SessionTable, access: Access, metrics: Metrics, *, max_batch: int
+) -> APIRouter:
     """All routes, bound to the given parts."""
     router = APIRouter(route_class=_StrictRoute)
 
@@ -330,6 +334,12 @@ def build_routes(families: Families, sessions: SessionTable, access: Access, *, 
         hint = "; ".join(state.hint for state in missing.values() if state.hint)
         error = BackendUnavailable(message, hint=hint).to_json()
         return _json(dumps({"ready": False, "envs": envs, "error": error}), 503)
+
+    @router.get("/metrics", tags=["server"], response_class=PlainTextResponse, responses=_errors())
+    async def read_metrics(request: Request) -> Response:
+        """What Prometheus asks for, of this process. Needs a token where the server has one."""
+        access.check(request.scope)
+        return Response(metrics.text(), media_type=METRICS_TYPE)
 
     @router.get("/version", tags=["server"], responses={200: {"model": VersionAnswer}})
     async def version() -> Response:

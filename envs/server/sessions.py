@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -104,6 +105,7 @@ class SessionTable(SharedLives):
         with self._places(1):
             (branch,) = await self._whole(make())
             session = self._add(family.spec, branch, seed=seed, options=options, history=History(branch.view))
+        self._metrics.begun.labels(family.spec.name).inc()
         return await self._begun(session, key, asked)
 
     async def _begun(
@@ -214,6 +216,7 @@ class SessionTable(SharedLives):
                 f"step {number} does not follow: episode {session.id} has done {session.steps}",
                 hint=f"send step {session.steps}, or read the episode first",
             )
+        began = time.perf_counter()
         try:
             result = await self._apply(session, action)
         except (InvalidAction, EpisodeOver):
@@ -234,6 +237,7 @@ class SessionTable(SharedLives):
             # A bug of the environment: its state is unknown, so the episode cannot go on and has no reward.
             await self._end(session, EpisodeStatus.INFRASTRUCTURE_ERROR, "the environment failed")
             raise
+        self._metrics.step_seconds.labels(session.spec.name).observe(time.perf_counter() - began)
         done = session.record(action, result)
         session.touch()  # a long step is no idleness of its client
         if self._journal is not None:
@@ -241,6 +245,7 @@ class SessionTable(SharedLives):
             taken = Taken(session.id, session.steps - 1, digest(result), action_text(action), ending)
             session.write(self._journal.take(taken))
         if done:
+            self._metrics.ended.labels(session.spec.name, session.status.value).inc()
             self._retire(session)
         return True
 

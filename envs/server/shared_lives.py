@@ -102,6 +102,7 @@ class SharedLives(Lives):
             await self._run(True, partial(close_quietly, environment))
             environment = None
         session = restored(kept, family.spec, self._shared(family.spec.name, task), environment, view)
+        self._metrics.restored.labels(family.spec.name).inc()
         if running:
             self._live[session.id] = session
         else:

@@ -62,6 +62,16 @@ class Workers:
         self._threads: list[threading.Thread] = []
         self._closed = False
 
+    @property
+    def waiting(self) -> int:
+        """Work that no thread has taken yet."""
+        return len(self._waiting)
+
+    @property
+    def threads(self) -> int:
+        """Threads there are, idle ones included."""
+        return len(self._threads)
+
     def run[T](self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Have it done by a thread. Raises RuntimeError after ``close``."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
