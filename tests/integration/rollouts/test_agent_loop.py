@@ -140,7 +140,7 @@ async def test_a_lost_connection_is_no_result(house_app, plan, fragment, at, tur
     transport = FailingTransport(httpx.ASGITransport(house_app), fragment=fragment, at=at)
     async with (
         house_app.router.lifespan_context(house_app),
-        EnvClient("http://127.0.0.1", transport=transport, retries=0) as client,
+        EnvClient("http://127.0.0.1", transport=transport, retries=0, patience_s=0.0) as client,
     ):
         episode = await play_episode(client, ScriptedEngine("expert"), await plan(client, number=3))
         assert (episode.status, episode.reward) == (EpisodeStatus.INFRASTRUCTURE_ERROR, None)
