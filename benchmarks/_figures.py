@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-__all__ = ["Figure", "at_least", "at_most", "memory_bytes", "run", "value"]
+__all__ = ["Figure", "at_least", "at_most", "collected", "memory_bytes", "run", "value"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,15 @@ def memory_bytes(pid: int | str = "self") -> int:
     """A process's resident memory (Linux)."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
+
+
+def collected(figures: AsyncIterator[Figure]) -> Iterator[Figure]:
+    """All figures of an asynchronous benchmark, once it has ended."""
+
+    async def collect() -> list[Figure]:
+        return [figure async for figure in figures]
+
+    yield from asyncio.run(collect())
 
 
 def run(

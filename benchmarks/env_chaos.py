@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from _chaos import KilledServer, Proxy, free_port
-from _figures import Figure, at_least, at_most, run, value
+from _figures import Figure, at_least, at_most, collected, run, value
 
 from envs.client import EnvClient
 from envs.errors import EnvloopError
@@ -145,11 +145,7 @@ async def measure_chaos(seconds: float) -> AsyncIterator[Figure]:
 
 def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
     """For the command line."""
-
-    async def collect() -> list[Figure]:
-        return [figure async for figure in measure_chaos(40.0 if arguments.quick else arguments.seconds)]
-
-    yield from asyncio.run(collect())
+    return collected(measure_chaos(40.0 if arguments.quick else arguments.seconds))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Iterator
 
-from _figures import Figure, at_most, run, value
+from _figures import Figure, at_most, collected, run, value
 
 from envs.client import EnvClient, NewEpisode
 from envs.server_process import server_process
@@ -113,11 +113,7 @@ async def figures(*, quick: bool) -> AsyncIterator[Figure]:
 
 def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
     """For the command line."""
-
-    async def collect() -> list[Figure]:
-        return [figure async for figure in figures(quick=arguments.quick)]
-
-    yield from asyncio.run(collect())
+    return collected(figures(quick=arguments.quick))
 
 
 if __name__ == "__main__":

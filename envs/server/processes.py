@@ -41,18 +41,25 @@ def run_processes(count: int, work: Callable[[int], None], *, stop_on_eof: bool 
     before = {number: signal.getsignal(number) for number in handled}
     signal.set_wakeup_fd(wake_write.fileno())
 
+    def restore() -> None:
+        signal.set_wakeup_fd(-1)
+        for which, handler in before.items():
+            signal.signal(which, handler)
+        wake_read.close()
+        wake_write.close()
+
     def start(number: int) -> None:
+        # A signal in between would miss the new process, or be taken by it for its parent's.
+        signal.pthread_sigmask(signal.SIG_BLOCK, handled)
         pid = os.fork()
         if pid:
             children[pid] = (number, time.monotonic())
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
             return
         status = 1
         try:
-            signal.set_wakeup_fd(-1)
-            for which, handler in before.items():
-                signal.signal(which, handler)
-            wake_read.close()
-            wake_write.close()
+            restore()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
             _end_with_parent()
             work(number)
             status = 0
@@ -91,14 +98,11 @@ def run_processes(count: int, work: Callable[[int], None], *, stop_on_eof: bool 
                         stop(signal.SIGTERM, None)
                         continue
                     time.sleep(max(0.0, _PAUSE_S - lived))
-                    logger.warning("server process %d ended with status %d; it is started anew", number, status)
-                    start(number)
+                    if not stopping:  # a signal may have come in that time
+                        logger.warning("server process %d ended with status %d; it is started anew", number, status)
+                        start(number)
     finally:
-        signal.set_wakeup_fd(-1)
-        for which, handler in before.items():
-            signal.signal(which, handler)
-        wake_read.close()
-        wake_write.close()
+        restore()
     if failed:
         raise BackendUnavailable("a server process has failed", hint="its message stands above")
 
