@@ -122,11 +122,15 @@ class _Demo:
         self._service = self._start_engine(stack)
 
     def _start_engine(self, stack: ExitStack) -> Service:
+        from trainer.models import weights_dtype
+        from trainer.settings import ModelSettings
+
+        dtype = weights_dtype(ModelSettings(device="cpu"))  # as the trainer's: both compute the same probabilities
         if self.engine == "vllm":
             log = self.folder / "vllm.log"
             try:
                 with self._busy("starting vLLM"), stderr_to(log):
-                    return self._open_service(stack, "vllm", self.model, max_num_seqs=16)
+                    return self._open_service(stack, "vllm", self.model, max_num_seqs=16, dtype=dtype)
             except (ConfigError, BackendUnavailable) as error:
                 self.console.print(
                     f"[yellow]vLLM does not run here ({error.message}; see {log}):[/] "
@@ -134,7 +138,7 @@ class _Demo:
                 )
                 self.engine = "transformers"
         with self._busy("starting the transformers engine"):
-            return self._open_service(stack, "transformers", self.model, device="cpu", dtype="bfloat16")
+            return self._open_service(stack, "transformers", self.model, device="cpu", dtype=dtype)
 
     def _open_service(self, stack: ExitStack, engine: str, model: str | None, **options: Any) -> Service:
         """A rollout service in this process against the env server; closed with ``stack``."""

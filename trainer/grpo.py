@@ -26,7 +26,7 @@ from trainer.checkpoint import open_run_folder, read_state, write_state
 from trainer.config import TrainConfig
 from trainer.loops import LoopThread
 from trainer.lora import PolicyPublisher
-from trainer.models import LoadedModel, load_model
+from trainer.models import LoadedModel, load_model, weights_dtype
 from trainer.monitors import MetricSink, example_text, finite_numbers, open_sinks
 from trainer.record import RUN_RECORD, TrainingRecord
 from trainer.rollouts import RolloutBatch, RolloutBridge, prompt_of, training_reward
@@ -103,8 +103,8 @@ def trl_arguments(config: TrainConfig, *, device: str) -> GRPOConfig:
         vllm_importance_sampling_mode=g.importance_sampling if corrected else "token_truncate",
         vllm_importance_sampling_clip_max=g.importance_clip,
         shuffle_dataset=False,  # rows come in the sampler's order, in a resumed run too
-        bf16=device == "cuda" and config.model.dtype == "bfloat16",
-        fp16=device == "cuda" and config.model.dtype == "float16",
+        bf16=device == "cuda" and weights_dtype(config.model) == "bfloat16",
+        fp16=device == "cuda" and weights_dtype(config.model) == "float16",
         use_cpu=device == "cpu",
         gradient_checkpointing=config.model.gradient_checkpointing,
         dataloader_pin_memory=device == "cuda",

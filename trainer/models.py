@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from envs.errors import ConfigError
 from rollout_server.tokenizer import HFTokenizer
 from trainer.settings import LoraSettings, ModelSettings
 
-__all__ = ["LoadedModel", "context_length", "load_model", "load_tokenizer", "model_source", "training_device"]
+__all__ = [
+    "LoadedModel",
+    "context_length",
+    "load_model",
+    "load_tokenizer",
+    "model_source",
+    "training_device",
+    "weights_dtype",
+]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,26 @@ def training_device(settings: ModelSettings) -> str:
     return "cpu" if settings.device == "cpu" or not torch.cuda.is_available() else "cuda"
 
 
+def weights_dtype(settings: ModelSettings) -> Literal["bfloat16", "float16", "float32"]:
+    """``settings.dtype``, or for ``auto`` what the device computes fast. Raises ConfigError as ``training_device``.
+
+    A CPU without bfloat16 kernels computes it a number at a time: a hundred times slower than float32.
+    """
+    if settings.dtype != "auto":
+        return settings.dtype
+    import torch
+
+    if training_device(settings) == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    return "bfloat16" if _cpu_has_bfloat16() else "float32"
+
+
+def _cpu_has_bfloat16() -> bool:
+    import torch
+
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def load_tokenizer(settings: ModelSettings) -> HFTokenizer:
     """The model's tokenizer, its chat template checked against the one that rollouts write. Raises ConfigError."""
     from transformers import AutoTokenizer
@@ -84,12 +115,18 @@ def load_model(settings: ModelSettings, lora: LoraSettings, *, seed: int) -> Loa
     device = training_device(settings)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    quantization = _four_bit(device, settings.dtype) if lora.qlora else None
+    dtype = weights_dtype(settings)
+    if device == "cpu" and dtype == "bfloat16" and not _cpu_has_bfloat16():
+        logger.warning(
+            "model.dtype is bfloat16, and this CPU has no kernels for it: training will be many times slower than with "
+            "float32 (set model.dtype = 'auto')"
+        )
+    quantization = _four_bit(device, dtype) if lora.qlora else None
     if lora.init_adapter is not None:
         check_adapter(lora.init_adapter)
     tokenizer = load_tokenizer(settings)
     source = model_source(settings)
-    options: dict[str, Any] = {"dtype": getattr(torch, settings.dtype), "revision": settings.revision}
+    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "revision": settings.revision}
     if settings.attention != "auto":
         options["attn_implementation"] = settings.attention
     if quantization is not None:

@@ -15,7 +15,7 @@ from rollout_server.engines.base import Engine
 from rollout_server.service import EpisodeCallback, RolloutService
 from rollout_server.types import Group, PolicyVersion, RolloutRequest, TaskRef
 from trainer.config import TrainConfig
-from trainer.models import model_source
+from trainer.models import model_source, weights_dtype
 
 __all__ = ["SCRIPTED_ENGINES", "OpenedRollouts", "open_rollouts", "split_tasks", "store_url", "task_refs"]
 
@@ -139,7 +139,7 @@ def _engine_options(config: TrainConfig, kind: str) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if kind in ("vllm", "transformers"):
         options = {
-            "dtype": config.model.dtype,
+            "dtype": weights_dtype(config.model),
             "max_model_len": config.rollout.max_episode_tokens,
             "max_lora_rank": config.lora.r,
         }

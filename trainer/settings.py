@@ -38,8 +38,9 @@ class ModelSettings(Section):
     """A model's name on the Hugging Face hub, a folder, or ``smollm2`` for the model of the ``demo`` extra."""
     revision: str | None = None
     """The commit or tag of the model on the hub; None takes its newest."""
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    """Precision of the base weights. T4 has no bfloat16: float16 there. LoRA weights are always float32."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Precision of the base weights and of the engine beside them; LoRA weights are always float32. ``auto`` takes what
+    the device computes fast: bfloat16, or where it has none float16 on a GPU (a T4) and float32 on a CPU (most)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the trainer's copy of the model lives; ``auto`` takes CUDA where there is one."""
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"

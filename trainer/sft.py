@@ -22,7 +22,7 @@ from trainer.config import TrainConfig
 from trainer.datasets import IGNORED, SftRows, select_episodes, sft_rows
 from trainer.loops import LoopThread
 from trainer.lora import save_adapter
-from trainer.models import load_model, load_tokenizer
+from trainer.models import load_model, load_tokenizer, weights_dtype
 from trainer.monitors import MetricSink, example_text, finite_numbers, open_sinks
 from trainer.record import ADAPTER_RECORD, RUN_RECORD, TrainingRecord
 from trainer.sampler import TaskSampler
@@ -170,8 +170,8 @@ def _arguments(config: TrainConfig, *, device: str) -> SFTConfig:
         gradient_accumulation_steps=s.effective_batch // s.micro_batch,
         max_length=None,  # TRL cuts at 1024 by default; rows are chosen by length already
         packing=False,
-        bf16=device == "cuda" and config.model.dtype == "bfloat16",
-        fp16=device == "cuda" and config.model.dtype == "float16",
+        bf16=device == "cuda" and weights_dtype(config.model) == "bfloat16",
+        fp16=device == "cuda" and weights_dtype(config.model) == "float16",
         use_cpu=device == "cpu",
         gradient_checkpointing=config.model.gradient_checkpointing,
         dataloader_pin_memory=device == "cuda",
