@@ -31,7 +31,7 @@ pytestmark = [
 ]
 
 SAMPLING = SamplingParams(temperature=1.0, max_tokens=32, seed=7)
-TOLERANCE = 0.08  # mean absolute difference of a token's logprob, in nats
+TOLERANCE = 0.005  # mean absolute difference of a token's logprob, in nats
 
 
 class RewardsById:
@@ -109,7 +109,7 @@ def recipe(model: Path, out: Path) -> TrainConfig:
             "rollout": {
                 "engine": "vllm",
                 "engine_options": {
-                    "dtype": "bfloat16",
+                    "dtype": "float32",  # as the trainer's: what is left of a difference is an error
                     "enforce_eager": True,
                     "gpu_memory_utilization": 0.3,
                     "max_num_seqs": 8,
