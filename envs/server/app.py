@@ -5,16 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Mapping
 
-import platformdirs
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 
 from envs import __version__
@@ -24,6 +19,7 @@ from envs.server.auth import Access
 from envs.server.families import Families
 from envs.server.guard import Guard, http_error, invalid_request
 from envs.server.journal import Journal
+from envs.server.journal_place import kept_journal
 from envs.server.metrics import Metrics
 from envs.server.pace import Pace
 from envs.server.processes import run_processes
@@ -123,7 +119,7 @@ def serve(
     Raises ConfigError: bound beyond loopback without a token, the address taken, or a setting that a family refuses.
     """
     settings.refuse_open_door()
-    with _kept_journal(settings) as settings:  # noqa: PLR1704 - from here on with the journal's address
+    with kept_journal(settings) as settings:  # noqa: PLR1704 - from here on with the journal's address
         if settings.workers == 1:
             _serve_here(settings, registry, on_ready, stop_on_eof=stop_on_eof)
             return
@@ -167,25 +163,3 @@ def _serve_here(
         stop_on_eof=stop_on_eof,
         listener=listener,
     )
-
-
-@contextlib.contextmanager
-def _kept_journal(settings: EnvServerSettings) -> Iterator[EnvServerSettings]:
-    """The settings with the journal's address: a file of the port's own, or a passing one where any port will do."""
-    if settings.journal_url is not None:
-        yield settings
-        return
-    with tempfile.TemporaryDirectory(prefix="envloop-journal-") as folder:
-        if settings.port == 0:
-            path = Path(folder) / "journal.sqlite"
-        else:
-            chosen = os.environ.get("ENVLOOP_CACHE_DIR")
-            base = Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("envloop"))
-            path = base / "journal" / f"{settings.port}.sqlite"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-        except OSError as error:
-            logger.warning("episodes will not outlive this server: no journal can be kept at %s: %s", path, error)
-            path = Path(folder) / "journal.sqlite"
-        yield settings.model_copy(update={"journal_url": SecretStr(f"sqlite:///{path}")})
