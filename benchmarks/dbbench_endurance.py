@@ -128,7 +128,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
         "ENVLOOP_ENV_IDLE_TIMEOUT_S": str(IDLE_S),
         # What it remembers of ended episodes, and its pool of threads, are full before they are first looked at.
         "ENVLOOP_ENV_REMEMBER_ENDED": str(total // 5),
-        "ENVLOOP_ENV_WORKERS": str(AT_ONCE),
+        "ENVLOOP_ENV_THREADS": str(AT_ONCE),
         "ENVLOOP_ENV_DBBENCH__SPARE_DATABASES": str(SPARE),
     }
     database = PrivateServer(arguments.server_binary)

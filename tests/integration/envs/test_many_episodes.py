@@ -67,7 +67,7 @@ async def test_nothing_is_left_of_300_episodes(tmp_path: Path) -> None:
     settings = {
         "ENVLOOP_ENV_MAX_EPISODES": "60",
         "ENVLOOP_ENV_REMEMBER_ENDED": "60",
-        "ENVLOOP_ENV_WORKERS": "4",
+        "ENVLOOP_ENV_THREADS": "4",
         "TMPDIR": str(tmp_path),
     }
     with server_process(["--env", "alfworld"], env=settings) as server:
@@ -83,7 +83,9 @@ async def test_nothing_is_left_of_300_episodes(tmp_path: Path) -> None:
                 open_after.append(process.num_fds())
             assert open_after == open_after[:1] * 6
             assert process.num_threads() <= 16
-            assert (process.children(recursive=True), os.listdir(tmp_path)) == ([], [])
+            (journal,) = os.listdir(tmp_path)
+            assert (process.children(recursive=True), journal.startswith("envloop-journal-")) == ([], True)
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("seed", [1, 2])
