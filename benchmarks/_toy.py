@@ -1,7 +1,7 @@
 """An environment that costs nothing, and our side of ``env_load.py``.
 
 python _toy.py serve PORT JOURNAL
-python _toy.py load URL SESSIONS SECONDS single|batch      prints {"steps_per_s", "p50_ms", "p99_ms"}
+python _toy.py load URL SESSIONS SECONDS single|stream|batch      prints {"steps_per_s", "p50_ms", "p99_ms"}
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from envs.client import EnvClient, EpisodeView, NewEpisode
+from envs.client import EnvClient, EpisodeView
 from envs.config import EnvServerSettings
 from envs.registry import Registry
 from envs.server.app import serve
@@ -33,6 +33,7 @@ TOY = EnvSpec(
 )
 TASK = Task("toy", "toy/0", "toy", "toy", "0", {})
 BATCHES = 4
+STREAMS = 8
 GO = Action("push", {"text": "go"})
 
 
@@ -88,11 +89,10 @@ class ToyFamily:
 
 
 async def load(url: str, sessions: int, seconds: float, way: str) -> dict[str, float]:
-    """Every session steps as fast as it is answered: with requests of its own, or in four batches side by side."""
+    """Every session steps as fast as it is answered: by requests of its own, over streams, or in four batches."""
     took: list[float] = []
-    async with EnvClient(url, max_connections=sessions) as client:
-        made = await client.create_many([NewEpisode(env="toy", task_id="toy/0")] * sessions)
-        views = [view for view in made if isinstance(view, EpisodeView)]
+    async with EnvClient(url, max_connections=sessions, streams=STREAMS * (way == "stream")) as client:
+        views = await asyncio.gather(*(client.create("toy", task_id="toy/0") for _ in range(sessions)))
         assert len(views) == sessions
         began = time.perf_counter()
 
@@ -109,7 +109,7 @@ async def load(url: str, sessions: int, seconds: float, way: str) -> dict[str, f
                 assert len(views) == count, done
                 took.extend([time.perf_counter() - before] * count)
 
-        if way == "single":
+        if way != "batch":
             await asyncio.gather(*map(play, views))
         else:
             await asyncio.gather(*(play_together(views[n::BATCHES]) for n in range(BATCHES)))

@@ -74,7 +74,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
     rounds, seconds = (1, 4.0) if arguments.quick else (5, 10.0)
     found: dict[str, list[dict[str, float]]] = {}
     for _ in range(rounds):
-        for way in ("batch", "single"):
+        for way in ("batch", "stream", "single"):
             found.setdefault(way, []).append(ours(seconds, way))
         if arguments.openenv_python:
             found.setdefault("openenv", []).append(theirs(arguments.openenv_python, seconds))
@@ -88,9 +88,10 @@ def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
     if "openenv" not in middle:
         print("# OpenEnv was not measured: name an interpreter that has it with --openenv-python", file=sys.stderr)
         return
-    theirs_, batch = middle["openenv"], middle["batch"]
-    yield at_least("env.load.steps_per_openenv", batch["steps_per_s"] / theirs_["steps_per_s"], "", 3)
-    yield at_most("env.load.p99_per_openenv", batch["p99_ms"] / theirs_["p99_ms"], "", 0.5)
+    theirs_ = middle["openenv"]
+    for way in ("batch", "stream"):
+        yield at_least(f"env.load.{way}.steps_per_openenv", middle[way]["steps_per_s"] / theirs_["steps_per_s"], "", 3)
+        yield at_most(f"env.load.{way}.p99_per_openenv", middle[way]["p99_ms"] / theirs_["p99_ms"], "", 0.5)
     yield value("env.load.single.steps_per_openenv", middle["single"]["steps_per_s"] / theirs_["steps_per_s"], "")
 
 

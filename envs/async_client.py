@@ -5,12 +5,8 @@ Errors of the server come back as the exceptions of ``envs.errors``; a connectio
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import itertools
-import random
 import secrets
-import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,8 +15,8 @@ from urllib.parse import quote
 
 import httpx
 
-from envs.errors import EnvloopError, InvalidOption, TooManyRequests, TransportError, TryAgain, error_from_json
-from envs.plain_transport import PlainTransport
+from envs.errors import EnvloopError, InvalidOption, TransportError, error_from_json
+from envs.exchange import Exchange
 from envs.types import Action, JsonObject, Task, TaskPage
 from envs.wire import (
     EnvInfo,
@@ -28,7 +24,6 @@ from envs.wire import (
     TaskReader,
     action_from_json,
     action_to_json,
-    dumps,
     env_from_json,
     episode_from_json,
     task_from_json,
@@ -36,11 +31,6 @@ from envs.wire import (
 )
 
 __all__ = ["EnvClient", "NewEpisode"]
-
-_UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_BACKOFF_S = 0.1
-_MOST_BACKOFF_S = 2.0
-_AWAY = (502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +65,10 @@ class NewEpisode:
 class EnvClient:
     """Talks to one env server. One connection pool; safe for many tasks of one event loop.
 
+    ``streams``: so many WebSockets carry what is asked about episodes, which costs both sides less and keeps an episode
+    with one process of the server; 0 sends a request each. Where no WebSocket gets through, requests are sent, and the
+    log says so.
+
     ``transport`` replaces the network (a mock, an in-process app). ``retries``: how often a request is sent again after
     a failed connection, where that is safe: reads, closes, creations, steps that carry their number, and whatever was
     not sent. ``patience_s``: for so long a server that has once answered may be away, or a tunnel may answer for it, or
@@ -91,27 +85,28 @@ class EnvClient:
         retries: int = 2,
         patience_s: float = 60.0,
         max_connections: int = 128,
+        streams: int = 0,
     ) -> None:
-        self._retries = retries
         self._tasks = TaskReader()
-        self._patience_s = patience_s
-        self._met = False  # a server that was never there is not waited for
-        self._http = httpx.AsyncClient(
-            base_url=base_url.rstrip("/"),
-            headers={"Authorization": f"Bearer {token}"} if token else {},
-            transport=transport or PlainTransport(max_connections),
-            timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0)),
-            trust_env=False,  # no proxy between a trainer and its environments unless given as a transport
+        self._exchange = Exchange(
+            base_url.rstrip("/"),
+            token=token,
+            transport=transport,
+            timeout_s=timeout_s,
+            retries=retries,
+            patience_s=patience_s,
+            max_connections=max_connections,
+            streams=streams,
         )
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def in_process(cls, app: Any, *, token: str | None = None) -> AsyncIterator[Self]:
+    async def in_process(cls, app: Any, *, token: str | None = None, patience_s: float = 60.0) -> AsyncIterator[Self]:
         """A client of an app in this process (``envs.server.app.create_app``), started and ended with the context."""
         transport = httpx.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),
-            cls("http://127.0.0.1", token=token, transport=transport) as client,
+            cls("http://127.0.0.1", token=token, transport=transport, patience_s=patience_s) as client,
         ):
             yield client
 
@@ -125,7 +120,7 @@ class EnvClient:
 
     async def aclose(self) -> None:
         """Close the connections; episodes stay open on the server until closed or idle."""
-        await self._http.aclose()
+        await self._exchange.aclose()
 
     async def version(self) -> JsonObject:
         """``{"version", "envs"}``."""
@@ -134,11 +129,10 @@ class EnvClient:
 
     async def ready(self) -> JsonObject:
         """``{"ready", "envs", "error"?}``: each environment's state. Raises TransportError where no server answers."""
-        response = await self._exchange("GET", "/readyz", None, idempotent=True)
-        body = _json(response)
+        status, body = await self._exchange.ask("GET", "/readyz")
         if isinstance(body, dict) and "ready" in body:
             return body
-        raise error_from_json(body, http_status=response.status_code)
+        raise error_from_json(body, http_status=status)
 
     async def envs(self) -> tuple[EnvInfo, ...]:
         """All environments of the server."""
@@ -208,7 +202,9 @@ class EnvClient:
             options=options,
             key=key,
         )
-        return episode_from_json(await self._send("POST", "/v1/episodes", new.to_json()), self._tasks)
+        body = new.to_json()
+        answer = await self._send("POST", "/v1/episodes", body, streamed={"op": "create", **body})
+        return self._episode(answer)
 
     async def step(self, episode: str | EpisodeView, action: Action, *, step: int | None = None) -> EpisodeView:
         """Take one action. Given the view instead of its id, the step carries its number and is sent again if need be.
@@ -217,15 +213,18 @@ class EnvClient:
         """
         episode_id, body = _step_body(episode, action, step)
         path = f"/v1/episodes/{quote(episode_id, safe='')}/step"
-        return episode_from_json(await self._send("POST", path, body, idempotent="step" in body), self._tasks)
+        streamed = {"op": "step", "episode_id": episode_id, **body}
+        return self._episode(await self._send("POST", path, body, idempotent="step" in body, streamed=streamed))
 
     async def read(self, episode_id: str) -> EpisodeView:
         """The episode as it stands. Raises UnknownEpisode."""
-        return episode_from_json(await self._send("GET", f"/v1/episodes/{quote(episode_id, safe='')}"), self._tasks)
+        streamed = {"op": "read", "episode_id": episode_id}
+        return self._episode(await self._send("GET", f"/v1/episodes/{quote(episode_id, safe='')}", streamed=streamed))
 
     async def close_episode(self, episode_id: str) -> EpisodeView:
         """Close it; cancelled if it was running, unchanged if it had ended. Raises UnknownEpisode."""
-        return episode_from_json(await self._send("DELETE", f"/v1/episodes/{quote(episode_id, safe='')}"), self._tasks)
+        path, streamed = f"/v1/episodes/{quote(episode_id, safe='')}", {"op": "close", "episode_id": episode_id}
+        return self._episode(await self._send("DELETE", path, streamed=streamed))
 
     async def fork(
         self, episode: str | EpisodeView, *, at_step: int | None = None, count: int = 1
@@ -241,8 +240,9 @@ class EnvClient:
             episode = episode.id
         path = f"/v1/episodes/{quote(episode, safe='')}/fork"
         body = {"at_step": at_step, "count": count}
-        forks = _field(await self._send("POST", path, body, idempotent=False), "episodes")
-        return [episode_from_json(fork, self._tasks) for fork in _list(forks)]
+        streamed = {"op": "fork", "episode_id": episode, **body}
+        answer = await self._send("POST", path, body, idempotent=False, streamed=streamed)
+        return [episode_from_json(fork, self._tasks) for fork in _list(_field(answer, "episodes"))]
 
     async def expert_action(self, episode_id: str, expert: str | None = None) -> Action | None:
         """An expert's next action or None; by default that of the environment's first expert.
@@ -251,7 +251,8 @@ class EnvClient:
         """
         path = f"/v1/episodes/{quote(episode_id, safe='')}/expert"
         body = None if expert is None else {"expert": expert}
-        action = _field(await self._send("POST", path, body, idempotent=True), "action")
+        streamed = {"op": "expert", "episode_id": episode_id, **(body or {})}
+        action = _field(await self._send("POST", path, body, idempotent=True, streamed=streamed), "action")
         return None if action is None else action_from_json(action)
 
     async def create_many(self, items: Iterable[NewEpisode]) -> list[EpisodeView | EnvloopError]:
@@ -284,6 +285,10 @@ class EnvClient:
             for result in results
         ]
 
+    def _episode(self, answer: Any) -> EpisodeView:
+        """The view, from the body of a request's answer or from that of a stream's."""
+        return episode_from_json(answer.get("episode", answer) if isinstance(answer, dict) else answer, self._tasks)
+
     async def _send(
         self,
         method: str,
@@ -292,54 +297,14 @@ class EnvClient:
         *,
         query: Mapping[str, str | int] | None = None,
         idempotent: bool = True,
+        streamed: Mapping[str, Any] | None = None,
     ) -> Any:
-        response = await self._exchange(method, path, body, query=query, idempotent=idempotent)
-        answer = _json(response)
-        if response.is_success:
+        status, answer = await self._exchange.ask(
+            method, path, body, query=query, idempotent=idempotent, streamed=streamed
+        )
+        if 200 <= status < 300:
             return answer
-        raise error_from_json(answer, http_status=response.status_code)
-
-    async def _exchange(
-        self, method: str, path: str, body: Any, *, query: Mapping[str, str | int] | None = None, idempotent: bool
-    ) -> httpx.Response:
-        content = None if body is None else _encoded(body)
-        headers = None if body is None else {"Content-Type": "application/json"}
-        until = time.monotonic() + (self._patience_s if self._met else 0.0)
-        for attempt in itertools.count():
-            last = attempt >= self._retries and time.monotonic() >= until
-            try:
-                response = await self._http.request(method, path, content=content, headers=headers, params=query)
-            except (httpx.TransportError, httpx.InvalidURL) as error:
-                again = isinstance(error, _UNSENT) or (idempotent and isinstance(error, httpx.TransportError))
-                if not again or last:
-                    raise TransportError(
-                        f"{method} {self._http.base_url}{path} failed: {type(error).__name__} {error}".rstrip(),
-                        hint="check the address, and that 'envloop env serve' is running there",
-                    ) from error
-            else:
-                away = _nobody_there(response)
-                self._met = self._met or not away
-                if last or not (_too_fast(response) or (idempotent and away)):
-                    return response
-            # Many wait for the same server: not all at the same moment.
-            await asyncio.sleep(min(_BACKOFF_S * 2**attempt, _MOST_BACKOFF_S) * random.uniform(0.5, 1.0))  # noqa: S311
-        raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-def _too_fast(response: httpx.Response) -> bool:
-    """Whether the server has not looked at the request because of too many."""
-    body = _json(response) if response.status_code == TooManyRequests.http_status else None
-    error = body.get("error") if isinstance(body, dict) else None
-    return isinstance(error, dict) and error.get("code") == TooManyRequests.code
-
-
-def _nobody_there(response: httpx.Response) -> bool:
-    """Whether a tunnel or balancer answered for a server that is away, or a server that goes on elsewhere or later."""
-    if response.status_code not in _AWAY:
-        return False
-    body = _json(response)
-    error = body.get("error") if isinstance(body, dict) else None
-    return not isinstance(error, dict) or error.get("code") == TryAgain.code
+        raise error_from_json(answer, http_status=status)
 
 
 def _step_body(episode: str | EpisodeView, action: Action, step: int | None) -> tuple[str, dict[str, Any]]:
@@ -350,20 +315,6 @@ def _step_body(episode: str | EpisodeView, action: Action, step: int | None) -> 
     if step is not None:
         body["step"] = step
     return episode, body
-
-
-def _encoded(body: Any) -> bytes:
-    try:
-        return dumps(body)
-    except (TypeError, ValueError) as error:
-        raise InvalidOption(f"the request is no JSON: {error}", hint="send numbers, texts, lists and dicts") from error
-
-
-def _json(response: httpx.Response) -> Any:
-    try:
-        return response.json()
-    except ValueError:
-        return None  # a foreign answer: the caller turns it into a TransportError that names the status
 
 
 def _list(value: Any) -> list[Any]:

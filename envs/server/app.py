@@ -16,16 +16,19 @@ from envs import __version__
 from envs.config import EnvServerSettings
 from envs.registry import Registry, default_registry
 from envs.server.auth import Access
+from envs.server.batches import build_batches
 from envs.server.families import Families
 from envs.server.guard import Guard, http_error, invalid_request
 from envs.server.journal import Journal
 from envs.server.journal_place import kept_journal
 from envs.server.metrics import Metrics
+from envs.server.operations import Operations
 from envs.server.pace import Pace
 from envs.server.processes import run_processes
 from envs.server.routes import build_routes
 from envs.server.run import bind, run_app
 from envs.server.sessions import SessionTable
+from envs.server.stream import build_stream
 from envs.types import Readiness
 
 __all__ = ["create_app", "serve"]
@@ -84,10 +87,14 @@ def create_app(settings: EnvServerSettings, registry: Registry | None = None, *,
     )
     app.state.families = families
     app.state.journal = journal
-    app.include_router(build_routes(families, sessions, access, metrics, max_batch=settings.max_batch))
+    operations = Operations(sessions, max_batch=settings.max_batch)
+    pace = Pace(settings.max_requests_per_s)
+    app.include_router(build_routes(families, operations, access, metrics))
+    app.include_router(build_batches(operations))
+    app.include_router(build_stream(operations, access, pace))
     app.add_exception_handler(RequestValidationError, invalid_request)
     app.add_exception_handler(HTTPException, http_error)
-    app.add_middleware(Guard, access=access, body_limit=settings.body_limit, pace=Pace(settings.max_requests_per_s))
+    app.add_middleware(Guard, access=access, body_limit=settings.body_limit, pace=pace)
     return app
 
 
@@ -162,4 +169,5 @@ def _serve_here(
         on_started=started,
         stop_on_eof=stop_on_eof,
         listener=listener,
+        frame_limit=settings.body_limit,
     )

@@ -20,6 +20,7 @@ from envs.errors import (
     BadRequest,
     CapacityExceeded,
     EnvloopError,
+    Forbidden,
     InvalidAction,
     InvalidOption,
     PayloadTooLarge,
@@ -131,6 +132,9 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Admit, read, pass on; answer what was raised."""
+        if scope["type"] == "websocket":
+            await self._open(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -166,6 +170,24 @@ class Guard:
                 raise
             await error_response(body, 500)(scope, receive, watch)
 
+    async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Admit a WebSocket, whatever its path, or refuse its opening with the error's own status and body."""
+        _request_id.set(_id_of(scope).decode())
+        try:
+            self._access.check(scope)
+            _check_origin(scope)
+            self._pace.check(scope)
+        except EnvloopError as error:
+            answer = envloop_response(error)
+            if "websocket.http.response" not in scope.get("extensions", {}):
+                await send({"type": "websocket.close", "code": 1008, "reason": error.message})
+                return
+            start = {"type": "websocket.http.response.start", "status": answer.status_code}
+            await send({**start, "headers": answer.raw_headers})
+            await send({"type": "websocket.http.response.body", "body": answer.body})
+            return
+        await self._app(scope, receive, send)
+
     async def _read(self, scope: Scope, receive: Receive) -> Message | None:
         """The whole body as one message, or None where the client has gone."""
         limit = self._body_limit
@@ -189,6 +211,14 @@ class Guard:
         return PayloadTooLarge(
             f"the body is larger than {self._body_limit} bytes", hint="send less at once, or raise body_limit"
         )
+
+
+def _check_origin(scope: Scope) -> None:
+    """Pages may open WebSockets to any host: only one that comes from this server may open one here."""
+    headers = dict(scope["headers"])
+    origin = headers.get(b"origin")
+    if origin is not None and origin.partition(b"://")[2] != headers.get(b"host"):
+        raise Forbidden("a page of another site asks for a stream", hint="open it without the header Origin")
 
 
 def _id_of(scope: Scope) -> bytes:

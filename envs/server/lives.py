@@ -147,6 +147,11 @@ class Lives:
         session = self._live.get(episode_id)
         return session is not None and session.spec.blocking
 
+    def at_hand(self, episode_id: object) -> bool:
+        """Whether this episode is held here, and what is asked of it waits for nothing but the journal."""
+        session = self._live.get(episode_id) if isinstance(episode_id, str) else None
+        return session is not None and not session.spec.blocking and not session.stale
+
     def _show(self) -> None:
         """What the metrics read from here."""
 

@@ -44,13 +44,14 @@ def run_app(
     on_started: Callable[[str], Awaitable[None]],
     stop_on_eof: bool = False,
     listener: socket.socket | None = None,
+    frame_limit: int = 1 << 20,
 ) -> None:
     """Serve until SIGINT or SIGTERM, then leave the app's lifespan. Runs in the main thread.
 
     ``on_started`` is given the URL once the server listens (``port`` 0 takes a free one). Running requests get
     ``grace_s`` seconds to end; a second signal does not wait for them. ``stop_on_eof`` also stops it when its standard
     input is closed, so that it never outlives the process that started it. ``listener`` is a bound socket to use
-    instead, which several processes may share.
+    instead, which several processes may share. ``frame_limit``: bytes in one message of a WebSocket.
     Raises: ConfigError where the address is taken; whatever the lifespan raises.
     """
     listener = listener or bind(host, port)
@@ -61,6 +62,7 @@ def run_app(
         access_log=log_level in ("debug", "info"),
         timeout_graceful_shutdown=max(1, round(grace_s)),
         server_header=False,
+        ws_max_size=frame_limit,
     )
     bound, taken = listener.getsockname()[:2]
     server = _Server(config, lambda: on_started(_url(bound, taken)))

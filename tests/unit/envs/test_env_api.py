@@ -10,7 +10,7 @@ import pytest
 from counting_env import COUNTING
 
 from envs import __version__
-from envs.server import routes, schemas
+from envs.server import batches, schemas
 
 
 async def test_environments(server: Any) -> None:
@@ -201,9 +201,9 @@ async def test_a_long_batch_gives_others_a_turn(monkeypatch: pytest.MonkeyPatch)
     async def other() -> None:
         seen.append("other")
 
-    monkeypatch.setattr(routes, "_result", result)
+    monkeypatch.setattr(batches, "_result", result)
     waiting = asyncio.create_task(other())
-    answer = await routes._batch((item() for _ in range(100)), side_by_side=False)
+    answer = await batches._batch((item() for _ in range(100)), side_by_side=False)
     await waiting
     assert len(json.loads(answer.body)["results"]) == 100
     assert seen.index("other") < 20

@@ -153,7 +153,7 @@ class Flaky(httpx.AsyncBaseTransport):
 
 @pytest.fixture
 def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("envs.async_client._BACKOFF_S", 0.0)
+    monkeypatch.setattr("envs.exchange._BACKOFF_S", 0.0)
 
 
 @pytest.mark.usefixtures("no_wait")

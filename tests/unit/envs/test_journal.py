@@ -54,8 +54,7 @@ def url(tmp_path: Path) -> str:
 @contextlib.asynccontextmanager
 async def replica(url: str, **settings: Any) -> AsyncIterator[Replica]:
     app = create_app(EnvServerSettings(envs=ENVS, journal_url=url, **settings), counting_registry())
-    async with EnvClient.in_process(app) as client:
-        client._patience_s = 0.0
+    async with EnvClient.in_process(app, patience_s=0.0) as client:
         yield Replica(app, client)
 
 
@@ -182,7 +181,7 @@ async def test_the_key_may_come_in_the_header(url: str) -> None:
     async with replica(url) as one:
         headers = {"Idempotency-Key": "from-the-header"}
         body = {"env": "counting", "task_id": "train/3"}
-        made = [await one.client._http.post("/v1/episodes", json=body, headers=headers) for _ in range(2)]
+        made = [await one.client._exchange._http.post("/v1/episodes", json=body, headers=headers) for _ in range(2)]
         assert made[0].json() == made[1].json()
 
 
