@@ -3,7 +3,8 @@
     python benchmarks/dbbench_episodes.py [--json] [--quick] [--server-binary PATH] [--mysql-binary PATH]
 
 An episode is AgentBench's: its own database and user, four statements, the commit, which must score 1, and the close.
-Over HTTP the server is a process of its own (``envloop env serve``) and this one the client; ``batches`` are two of 16.
+Over HTTP the server is a process of its own (``envloop env serve``) and this one the client; ``streams`` are two
+WebSockets, ``batches`` two of 16.
 The bars are MariaDB's on two quiet cores with the data in memory; on a busy machine they say little.
 """
 
@@ -133,7 +134,7 @@ def threads(family: DbBenchFamily, at_once: int, seconds: float) -> tuple[float,
 
 
 async def over_http(server: ServerProcess, figures: Figures, seconds: float) -> AsyncIterator[Figure]:
-    """Coroutines of this process, 32 episodes at once: by single requests, then by batches."""
+    """Coroutines of this process, 32 episodes at once: by single requests, over streams, then by batches."""
     parts = scripts()
     numbers = count()
 
@@ -144,12 +145,13 @@ async def over_http(server: ServerProcess, figures: Figures, seconds: float) -> 
         batch = [parts[next(numbers) % len(parts)] for _ in range(AT_ONCE // BATCHES)]
         await play_batch(client, batch, timing)
 
-    kinds: tuple[tuple[str, int, Callable[[EnvClient, Timing], Awaitable[None]]], ...] = (
-        ("http", AT_ONCE, single),
-        ("http.batches", BATCHES, batch),
+    kinds: tuple[tuple[str, int, int, Callable[[EnvClient, Timing], Awaitable[None]]], ...] = (
+        ("http", 0, AT_ONCE, single),
+        ("http.streams", 2, AT_ONCE, single),
+        ("http.batches", 0, BATCHES, batch),
     )
-    async with EnvClient(server.url) as client:
-        for where, at_once, episode in kinds:
+    for where, streams, at_once, episode in kinds:
+        async with EnvClient(server.url, streams=streams) as client:
             await repeated(client, at_once, episode, 1.0)
             pids = [server.pid, *(process.pid for process in databases_of(server.pid))]
             before, client_before = [cpu_seconds(pid) for pid in pids], time.process_time()
