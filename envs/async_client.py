@@ -227,9 +227,10 @@ class EnvClient:
         return self._episode(await self._send("DELETE", path, streamed=streamed))
 
     async def fork(
-        self, episode: str | EpisodeView, *, at_step: int | None = None, count: int = 1
+        self, episode: str | EpisodeView, *, at_step: int | None = None, count: int = 1, key: str | None = None
     ) -> list[EpisodeView]:
         """New episodes that go on from a step of this one: ``at_step``, else the view's, else (by id) the present one.
+        The same ``key`` always gives the same ones (by default each call has its own).
 
         It may run or have ended, and stays as it is. All or none of ``count``. Raises: UnknownEpisode; Conflict where
         it has not come so far; EpisodeOver where that step was its end; CapacityExceeded; InfrastructureError where the
@@ -239,9 +240,9 @@ class EnvClient:
             at_step = episode.steps if at_step is None else at_step
             episode = episode.id
         path = f"/v1/episodes/{quote(episode, safe='')}/fork"
-        body = {"at_step": at_step, "count": count}
+        body = {"at_step": at_step, "count": count, "idempotency_key": key or secrets.token_hex(16)}
         streamed = {"op": "fork", "episode_id": episode, **body}
-        answer = await self._send("POST", path, body, idempotent=False, streamed=streamed)
+        answer = await self._send("POST", path, body, streamed=streamed)
         return [episode_from_json(fork, self._tasks) for fork in _list(_field(answer, "episodes"))]
 
     async def expert_action(self, episode_id: str, expert: str | None = None) -> Action | None:
@@ -271,6 +272,20 @@ class EnvClient:
     async def close_many(self, episode_ids: Iterable[str]) -> list[EpisodeView | EnvloopError]:
         """Close many episodes."""
         return await self._batch("/v1/batch/close", {"ids": list(episode_ids)}, idempotent=True)
+
+    async def touch(self, episode_ids: Iterable[str]) -> list[float | EnvloopError]:
+        """A heartbeat for episodes that nothing is asked of for a while: the seconds for which each lives, or an error.
+
+        Every other request about an episode does the same.
+        """
+        ids = list(episode_ids)
+        if not ids:
+            return []
+        results = _list(_field(await self._send("POST", "/v1/batch/touch", {"ids": ids}), "results"))
+        return [
+            float(_field(result, "lease_s")) if _field(result, "ok") else error_from_json(result, http_status=500)
+            for result in results
+        ]
 
     async def _batch(
         self, path: str, body: Mapping[str, Sequence[Any]], *, idempotent: bool

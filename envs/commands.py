@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -52,6 +51,7 @@ def _serve(  # noqa: PLR0917 - options of the command line
     max_episodes: Annotated[int | None, typer.Option(help="Live episodes at once, in each process.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that serve the port together.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="text, or json: one object a line.")] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Write {url, pid} here once the server listens.")] = None,
     stop_on_eof: Annotated[bool, typer.Option("--stop-on-eof", help="Stop when standard input is closed.")] = False,
 ) -> None:
@@ -62,6 +62,7 @@ def _serve(  # noqa: PLR0917 - options of the command line
     """
     from envs.config import EnvServerSettings
     from envs.server.app import serve
+    from envs.server_logs import configure_logs
     from envs.server_process import write_ready_file
 
     settings = EnvServerSettings.load(
@@ -73,8 +74,9 @@ def _serve(  # noqa: PLR0917 - options of the command line
         max_episodes=max_episodes,
         workers=workers,
         log_level=log_level,
+        log_format=log_format,
     )
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    configure_logs(settings.log_level, settings.log_format)
 
     def announce(url: str, states: Mapping[str, Readiness]) -> None:
         if ready_file is not None:

@@ -160,6 +160,9 @@ class EnvServerSettings(ServerSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="warning", description="Level of the server's log."
     )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="How the log is written: lines for people, or one JSON object a line."
+    )
 
     @field_validator("envs", mode="before")
     @classmethod

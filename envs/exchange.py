@@ -14,6 +14,7 @@ import httpx
 
 from envs.errors import InvalidOption, TooManyRequests, TransportError, TryAgain
 from envs.plain_transport import PlainTransport
+from envs.server_settings import is_loopback
 from envs.wire import dumps
 
 if TYPE_CHECKING:
@@ -53,9 +54,12 @@ class Exchange:
             from envs.stream import Streams
 
             self._streams = Streams(base_url, token=token, count=streams, timeout_s=timeout_s)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if is_loopback(httpx.URL(base_url).host):
+            headers["Accept-Encoding"] = "identity"  # on this machine packing costs more than the bytes
         self._http = httpx.AsyncClient(
             base_url=base_url,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            headers=headers,
             transport=transport or PlainTransport(max_connections),
             timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0)),
             trust_env=False,  # no proxy between a trainer and its environments unless given as a transport
@@ -81,14 +85,17 @@ class Exchange:
 
         Raises: TransportError where no answer can be had; InvalidOption where the request is no JSON.
         """
-        until = time.monotonic() + (self._patience_s if self._met else 0.0)
+        began = time.monotonic()
+
+        def last(attempt: int) -> bool:
+            return attempt >= self._retries and time.monotonic() - began >= (self._patience_s if self._met else 0.0)
+
         for attempt in itertools.count():
-            last = attempt >= self._retries and time.monotonic() >= until
             try:
                 status, answer = await self._once(method, path, body, query, streamed)
             except (httpx.TransportError, httpx.InvalidURL) as error:
                 again = isinstance(error, _UNSENT) or (idempotent and isinstance(error, httpx.TransportError))
-                if not again or last:
+                if not again or last(attempt):
                     raise TransportError(
                         f"{method} {self._http.base_url}{path} failed: {type(error).__name__} {error}".rstrip(),
                         hint="check the address, and that 'envloop env serve' is running there",
@@ -96,7 +103,7 @@ class Exchange:
             else:
                 away = _nobody_there(status, answer)
                 self._met = self._met or not away
-                if last or not (_too_fast(status, answer) or (idempotent and away)):
+                if last(attempt) or not (_too_fast(status, answer) or (idempotent and away)):
                     return status, answer
             # Many wait for the same server: not all at the same moment.
             await asyncio.sleep(min(_BACKOFF_S * 2**attempt, _MOST_BACKOFF_S) * random.uniform(0.5, 1.0))  # noqa: S311

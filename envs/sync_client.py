@@ -108,13 +108,20 @@ class SyncEnvClient:
         sample_seed: int | None = None,
         seed: int = 0,
         options: Mapping[str, Any] | None = None,
+        key: str | None = None,
     ) -> EpisodeView:
         """See ``EnvClient.create``."""
-        return self._run(
-            self._client.create(
-                env, task_id=task_id, split=split, type=type, sample_seed=sample_seed, seed=seed, options=options
-            )
+        creating = self._client.create(
+            env,
+            task_id=task_id,
+            split=split,
+            type=type,
+            sample_seed=sample_seed,
+            seed=seed,
+            options=options,
+            key=key,
         )
+        return self._run(creating)
 
     def step(self, episode: str | EpisodeView, action: Action, *, step: int | None = None) -> EpisodeView:
         """See ``EnvClient.step``."""
@@ -128,9 +135,11 @@ class SyncEnvClient:
         """See ``EnvClient.close_episode``."""
         return self._run(self._client.close_episode(episode_id))
 
-    def fork(self, episode: str | EpisodeView, *, at_step: int | None = None, count: int = 1) -> list[EpisodeView]:
+    def fork(
+        self, episode: str | EpisodeView, *, at_step: int | None = None, count: int = 1, key: str | None = None
+    ) -> list[EpisodeView]:
         """See ``EnvClient.fork``."""
-        return self._run(self._client.fork(episode, at_step=at_step, count=count))
+        return self._run(self._client.fork(episode, at_step=at_step, count=count, key=key))
 
     def expert_action(self, episode_id: str, expert: str | None = None) -> Action | None:
         """See ``EnvClient.expert_action``."""
@@ -147,6 +156,10 @@ class SyncEnvClient:
     def close_many(self, episode_ids: Iterable[str]) -> list[EpisodeView | EnvloopError]:
         """See ``EnvClient.close_many``."""
         return self._run(self._client.close_many(episode_ids))
+
+    def touch(self, episode_ids: Iterable[str]) -> list[float | EnvloopError]:
+        """See ``EnvClient.touch``."""
+        return self._run(self._client.touch(episode_ids))
 
     async def _enter(self, connect: Callable[[], contextlib.AbstractAsyncContextManager[EnvClient]]) -> EnvClient:
         return await self._exit.enter_async_context(connect())

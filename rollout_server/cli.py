@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -55,17 +54,27 @@ def _serve(  # noqa: PLR0917 - options of the command line
     store: StoreUrl = None,
     config: Config = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="text, or json: one object a line.")] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Write {url, pid} here once the server listens.")] = None,
     stop_on_eof: Annotated[bool, typer.Option("--stop-on-eof", help="Stop when standard input is closed.")] = False,
 ) -> None:
     """Serve rollouts over HTTP until Ctrl-C. Tokens come from the environment: ENVLOOP_TOKEN."""
+    from envs.server_logs import configure_logs
     from envs.server_process import write_ready_file
     from rollout_server.server.app import serve as serve_app
 
     settings = _settings(
-        config, host=host, port=port, engine=engine, model=model, env_url=env_url, store_url=store, log_level=log_level
+        config,
+        host=host,
+        port=port,
+        engine=engine,
+        model=model,
+        env_url=env_url,
+        store_url=store,
+        log_level=log_level,
+        log_format=log_format,
     )
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    configure_logs(settings.log_level, settings.log_format)
 
     def announce(url: str) -> None:
         typer.echo(f"envloop rollout server ready at {url} (engine {settings.engine})")

@@ -62,6 +62,7 @@ class RolloutServerSettings(ServerSettings):
     adapter_limit: int = Field(2 << 30, ge=1024, description="Bytes in one uploaded adapter; above it: 413.")
     shutdown_grace_s: float = Field(10.0, gt=0, description="Seconds that running requests get to end at shutdown.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="Level of the server's log.")
+    log_format: Literal["text", "json"] = Field("text", description="Lines for people, or one JSON object a line.")
 
     def open_store_url(self) -> str:
         """The store's URL, secret opened; a file in the user's data folder where none is set."""

@@ -10,7 +10,16 @@ from pydantic import ValidationError
 
 from envs.server.operations import IN_ONE_GO, Operations
 from envs.server.plumbing import StrictRoute, documented_errors, json_response, malformed, shown
-from envs.server.schemas import BatchAnswer, BatchClose, BatchCreate, BatchStep, Malformed, StepItem
+from envs.server.schemas import (
+    BatchAnswer,
+    BatchClose,
+    BatchCreate,
+    BatchStep,
+    BatchTouch,
+    Malformed,
+    StepItem,
+    TouchAnswer,
+)
 from envs.server.session import Session
 from envs.wire import dumps
 
@@ -18,7 +27,7 @@ __all__ = ["build_batches"]
 
 
 def build_batches(operations: Operations) -> APIRouter:
-    """The three of them."""
+    """All of them."""
     router = APIRouter(route_class=StrictRoute, tags=["batches"])
     sessions = operations.sessions
 
@@ -69,6 +78,18 @@ def build_batches(operations: Operations) -> APIRouter:
         return await _batch(
             map(sessions.close, request.ids), side_by_side=sessions.durable or any(map(sessions.waits, request.ids))
         )
+
+    @router.post("/v1/batch/touch", responses={200: {"model": TouchAnswer}, **documented_errors()})
+    async def touch_many(request: BatchTouch) -> Response:
+        """A heartbeat: keep episodes alive that nothing is asked of for a while."""
+        operations.check_size("ids", len(request.ids))
+        return json_response(b'{"results":[' + b",".join(await asyncio.gather(*map(touched, request.ids))) + b"]}")
+
+    async def touched(episode_id: str) -> bytes:
+        try:
+            return dumps({"ok": True, "lease_s": await operations.touch(episode_id)})
+        except Exception as error:  # noqa: BLE001 - stands in the answer
+            return _failed(error)
 
     return router
 

@@ -6,8 +6,8 @@ import logging
 import math
 import re
 import secrets
+import time
 from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -28,6 +28,7 @@ from envs.errors import (
 )
 from envs.server.auth import Access
 from envs.server.pace import Pace
+from envs.server_logs import log_request, request_id
 from envs.wire import dumps
 
 __all__ = [
@@ -42,7 +43,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_request_id: ContextVar[str] = ContextVar("request_id", default="")
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 _SHOWN_PROBLEMS = 3
@@ -66,12 +66,12 @@ def envloop_response(error: EnvloopError) -> Response:
 
 def internal_error(error: Exception, what: str) -> dict[str, str]:
     """Log an unforeseen error under its request's id, and give a body that shows only that id."""
-    request_id = _request_id.get() or secrets.token_hex(8)
-    logger.error("request %s: %s failed", request_id, what, exc_info=error)
+    number = request_id.get() or secrets.token_hex(8)
+    logger.error("request %s: %s failed", number, what, exc_info=error)
     return {
         "code": "internal_error",
         "message": "the server failed unexpectedly",
-        "hint": f"look for request {request_id} in the server's log",
+        "hint": f"look for request {number} in the server's log",
     }
 
 
@@ -138,15 +138,15 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
-        request_id = _id_of(scope)
-        _request_id.set(request_id.decode())
+        started, began, number = False, time.perf_counter(), _id_of(scope)
+        request_id.set(number.decode())
 
         async def watch(message: Message) -> None:
             nonlocal started
             started = True
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", number)]
+                log_request(scope["method"], scope["path"], message["status"], time.perf_counter() - began)
             await send(message)
 
         try:
@@ -172,7 +172,7 @@ class Guard:
 
     async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Admit a WebSocket, whatever its path, or refuse its opening with the error's own status and body."""
-        _request_id.set(_id_of(scope).decode())
+        request_id.set(_id_of(scope).decode())
         try:
             self._access.check(scope)
             _check_origin(scope)

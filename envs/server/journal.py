@@ -162,6 +162,11 @@ class Journal:
 
         return self._do(find)
 
+    def keyed(self, keys: Sequence[str]) -> asyncio.Future[dict[str, tuple[str, str]]]:
+        """The episodes that were begun with these keys: each with its id and what was asked."""
+        chosen = select(EPISODES.c.key, EPISODES.c.id, EPISODES.c.asked).where(EPISODES.c.key.in_(keys))
+        return self._do(lambda connection: {row.key: (row.id, row.asked) for row in connection.execute(chosen)})
+
     def load(self, episode_id: str) -> asyncio.Future[Kept | None]:
         """All of an episode; None where there is none of this id."""
         return self._do(lambda connection: _load(connection, episode_id))

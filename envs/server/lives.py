@@ -138,6 +138,11 @@ class Lives:
         self._workers.close()
 
     @property
+    def idle_timeout_s(self) -> float:
+        """For how long an episode lives that nothing is asked of."""
+        return self._idle_timeout_s
+
+    @property
     def durable(self) -> bool:
         """Whether what is done is written to a journal before it is answered."""
         return self._journal is not None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 
 from envs.base import EnvFamily
-from envs.errors import InvalidOption
+from envs.errors import EpisodeOver, InvalidOption
 from envs.server.schemas import CreateEpisode, ForkRequest, StepItem, StepRequest
 from envs.server.session import Session
 from envs.server.sessions import SessionTable
@@ -49,10 +49,19 @@ class Operations:
         settled = await self.sessions.settle(session, _action(item), item.step)
         return body if settled is session else settled.body
 
-    async def fork(self, episode_id: str, request: ForkRequest) -> list[Session]:
+    async def fork(self, episode_id: str, request: ForkRequest, header: str | None = None) -> list[Session]:
         """Go on from a step of an episode, as often as asked."""
         self.check_size("count", request.count)
-        return await self.sessions.fork(episode_id, at_step=request.at_step, count=request.count)
+        key = request.idempotency_key or header
+        asked = "" if key is None else _digest(request, episode_id)
+        return await self.sessions.fork(episode_id, at_step=request.at_step, count=request.count, key=key, asked=asked)
+
+    async def touch(self, episode_id: str) -> float:
+        """Keep an episode alive; gives the seconds for which it is from now on."""
+        session = await self.sessions.current(episode_id)
+        if session.status.over:
+            raise EpisodeOver(f"episode {session.id} has ended: {session.ended_because}", hint="create a new episode")
+        return self.sessions.idle_timeout_s
 
     def check_size(self, what: str, size: int) -> None:
         """Raise InvalidOption for more than a batch may have."""
@@ -75,7 +84,7 @@ def _pick(request: CreateEpisode) -> Callable[[EnvFamily], Task]:
     return lambda family: family.sample(sampler.split, sampler.seed, type=sampler.type)
 
 
-def _digest(request: CreateEpisode) -> str:
+def _digest(request: CreateEpisode | ForkRequest, episode_id: str = "") -> str:
     """Of what is asked for, whatever the key and however it is sent."""
-    asked = request.model_dump(mode="json", exclude={"idempotency_key"})
-    return blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=16).hexdigest()
+    asked = json.dumps(request.model_dump(mode="json", exclude={"idempotency_key"}), sort_keys=True)
+    return blake2b((episode_id + asked).encode(), digest_size=16).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
 
 from envs.base import EnvFamily
@@ -15,7 +16,17 @@ from envs.server.session import Session, SharedTask
 from envs.types import EnvSpec, EpisodeStatus, Observation, StepResult, Task
 from envs.wire import ForkOrigin, dumps, observation_to_json
 
-__all__ = ["UNSEEN", "begun_of", "failure_text", "final_text", "replay_of", "restored", "same_task", "view_of"]
+__all__ = [
+    "UNSEEN",
+    "begun_of",
+    "failure_text",
+    "final_text",
+    "fork_key",
+    "replay_of",
+    "restored",
+    "same_task",
+    "view_of",
+]
 
 # What is shown of an episode that was abandoned and cannot be played again.
 UNSEEN = StepResult(Observation("", ()), 0.0, terminated=False, truncated=False)
@@ -38,6 +49,11 @@ def begun_of(session: Session, *, key: str | None, asked: str, steps: tuple[tupl
         first_digest=session.history.first_digest,
         steps=steps,
     )
+
+
+def fork_key(key: str, number: int) -> str:
+    """Under which one fork of a request is known by the request's key."""
+    return f"fork:{blake2b(key.encode(), digest_size=16).hexdigest()}:{number}"
 
 
 def final_text(view: StepResult) -> bytes:

@@ -137,9 +137,13 @@ def build_routes(families: Families, operations: Operations, access: Access, met
         status_code=201,
         responses={201: {"model": ForksAnswer}, **documented_errors(404, 409, 429, 503)},
     )
-    async def fork_episode(episode_id: str, request: ForkRequest | None = None) -> Response:
+    async def fork_episode(
+        episode_id: str,
+        request: ForkRequest | None = None,
+        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    ) -> Response:
         """New episodes that go on from a step of this one, which may have ended and stays as it is. All or none."""
-        forks = await operations.fork(episode_id, request or ForkRequest())
+        forks = await operations.fork(episode_id, request or ForkRequest(), idempotency_key)
         return json_response(b'{"episodes":[' + b",".join(session.body for session in forks) + b"]}", 201)
 
     @router.delete(

@@ -59,7 +59,8 @@ def run_app(
         app,
         lifespan="off",  # entered below, so that its errors reach the caller and its end is certain
         log_level=log_level,
-        access_log=log_level in ("debug", "info"),
+        log_config=None,  # as the process has it
+        access_log=False,  # Guard tells more: the request's id, and how long it took
         timeout_graceful_shutdown=max(1, round(grace_s)),
         server_header=False,
         ws_max_size=frame_limit,

@@ -29,6 +29,7 @@ __all__ = [
     "BatchClose",
     "BatchCreate",
     "BatchStep",
+    "BatchTouch",
     "CreateEpisode",
     "EnvAnswer",
     "EnvsAnswer",
@@ -45,6 +46,7 @@ __all__ = [
     "StepRequest",
     "TaskAnswer",
     "TaskPageAnswer",
+    "TouchAnswer",
     "VersionAnswer",
 ]
 
@@ -177,6 +179,12 @@ class ForkRequest(_Request):
         description="Go on from the state after so many steps; by default from the present one.",
     )
     count: int = Field(default=1, ge=1, description="New episodes, at most as many as a batch has items. All or none.")
+    idempotency_key: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        description="The same key again gives the same episodes; may be sent as the header Idempotency-Key too.",
+    )
 
 
 class ExpertRequest(_Request):
@@ -201,6 +209,12 @@ class BatchStep(_Request):
 
 class BatchClose(_Request):
     """Episodes to close."""
+
+    ids: list[str]
+
+
+class BatchTouch(_Request):
+    """Episodes to keep alive."""
 
     ids: list[str]
 
@@ -290,6 +304,18 @@ class _BatchResult(BaseModel):
     ok: bool
     episode: EpisodeAnswer | None = Field(default=None, description="Where ok.")
     error: _ErrorBody | None = Field(default=None, description="Where not ok.")
+
+
+class _Touched(BaseModel):
+    ok: bool
+    lease_s: float | None = Field(default=None, description="Where ok: for so long it lives if nothing is asked of it.")
+    error: _ErrorBody | None = Field(default=None, description="Where not ok.")
+
+
+class TouchAnswer(BaseModel):
+    """One result an id, in order."""
+
+    results: list[_Touched]
 
 
 class BatchAnswer(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from envs.base import EnvFamily, Environment, HasExperts
@@ -26,6 +26,7 @@ from envs.server.journal import Taken
 from envs.server.restoring import (
     begun_of,
     final_text,
+    fork_key,
 )
 from envs.server.session import Session
 from envs.server.shared_lives import TRIES, SharedLives
@@ -49,7 +50,7 @@ class SessionTable(SharedLives):
 
     def __init__(self, families: Families, **settings: Any) -> None:
         super().__init__(families, **settings)
-        self._keys: OrderedDict[str, tuple[str, asyncio.Future[str]]] = OrderedDict()
+        self._keys: OrderedDict[tuple[str, str], tuple[str, asyncio.Future[tuple[str, ...]]]] = OrderedDict()
 
     async def create(
         self,
@@ -70,22 +71,33 @@ class SessionTable(SharedLives):
         """
         if key is None:
             return await self._create(env, pick, seed=seed, options=options, key=None, asked=asked)
-        known = self._keys.get(key)
+
+        async def make() -> list[Session]:
+            return [await self._create(env, pick, seed=seed, options=options, key=key, asked=asked)]
+
+        (session,) = await self._once("create", key, asked, make)
+        return session
+
+    async def _once(
+        self, kind: str, key: str, asked: str, make: Callable[[], Coroutine[Any, Any, list[Session]]]
+    ) -> list[Session]:
+        """What ``make`` gives; with the same key again, the same episodes as they stand then."""
+        known = self._keys.get((kind, key))
         if known is not None:
             if known[0] != asked:
                 raise _other_use(key)
-            return await self.current(await asyncio.shield(known[1]))
-        _, future = self._remember_key(key, asked)
+            return [await self.current(found) for found in await asyncio.shield(known[1])]
+        future = self._remember_key((kind, key), asked)
         try:
-            session = await self._create(env, pick, seed=seed, options=options, key=key, asked=asked)
+            sessions = await make()
         except BaseException as error:
-            self._keys.pop(key, None)
+            self._keys.pop((kind, key), None)
             failure = error if isinstance(error, EnvloopError) else TryAgain("the first request with this key failed")
             future.set_exception(failure)
             future.exception()  # it may be that nobody else waits
             raise
-        future.set_result(session.id)
-        return session
+        future.set_result(tuple(session.id for session in sessions))
+        return sessions
 
     async def _create(
         self,
@@ -129,13 +141,39 @@ class SessionTable(SharedLives):
             raise _other_use(str(key))
         return await self.current(first)
 
-    async def fork(self, episode_id: str, *, at_step: int | None = None, count: int = 1) -> list[Session]:
+    async def fork(
+        self, episode_id: str, *, at_step: int | None = None, count: int = 1, key: str | None = None, asked: str = ""
+    ) -> list[Session]:
         """New episodes that go on from a step of this one (by default the present), which may have ended. All or none.
+
+        With the same ``key`` again they are the same episodes; ``asked`` tells whether the same was asked for.
 
         Raises: UnknownEpisode; Conflict where it has not come so far, or said too much to be kept; EpisodeOver for a
         step after which it was over; CapacityExceeded; what a reset raises; InfrastructureError where the environment,
         played again, does otherwise.
         """
+        if key is None:
+            return await self._fork(episode_id, at_step, [None] * count, asked)
+        keys = [fork_key(key, number) for number in range(count)]
+
+        async def make() -> list[Session]:
+            known = {} if self._journal is None else await self._written(self._journal.keyed(keys))
+            if any(other != asked for _, other in known.values()):
+                raise _other_use(key)
+            made = {one: await self.current(known[one][0]) for one in keys if one in known}
+            missing = [one for one in keys if one not in made]
+            if missing:  # all of them, or those that a server which died did not come to
+                step = next((s.forked_from.at_step for s in made.values() if s.forked_from), at_step)
+                forks = await self._fork(episode_id, step, missing, asked)
+                made |= dict(zip(missing, forks, strict=True))
+            return [made[one] for one in keys]
+
+        return await self._once("fork", key, asked, make)
+
+    async def _fork(
+        self, episode_id: str, at_step: int | None, keys: Sequence[str | None], asked: str
+    ) -> list[Session]:
+        count = len(keys)
         session = await self.current(episode_id)
         family = await self._families.get(session.spec.name)
         branches = None
@@ -177,7 +215,8 @@ class SessionTable(SharedLives):
         if self._journal is not None:
             kept = await self._written(self._journal.load(session.id))
             steps_kept = tuple(kept.steps[:step]) if kept is not None else ()
-            forks = [await self._begun(fork, None, "", steps_kept) for fork in forks]
+            pairs = zip(forks, keys, strict=True)
+            forks = [await self._begun(fork, one, "" if one is None else asked, steps_kept) for fork, one in pairs]
         return forks
 
     async def step(self, episode_id: str, action: Action, number: int | None = None, *, settle: bool = True) -> Session:
@@ -272,11 +311,12 @@ class SessionTable(SharedLives):
                 raise _over(session)
             return await self._run(session.spec.blocking, lambda: _ask(environment, expert))
 
-    def _remember_key(self, key: str, asked: str) -> tuple[str, asyncio.Future[str]]:
-        known = self._keys[key] = (asked, asyncio.get_running_loop().create_future())
+    def _remember_key(self, key: tuple[str, str], asked: str) -> asyncio.Future[tuple[str, ...]]:
+        future: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
+        self._keys[key] = (asked, future)
         while len(self._keys) > _KEYS:
             self._keys.popitem(last=False)
-        return known
+        return future
 
     async def _replayed(self, replay: Replay, count: int) -> list[Branch]:
         """One environment is played again; the others are copies of it, or are played again side by side."""

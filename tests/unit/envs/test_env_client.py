@@ -22,6 +22,7 @@ from envs.errors import (
     InvalidOption,
     TransportError,
     UnknownEnv,
+    UnknownEpisode,
     UnknownTask,
 )
 from envs.server.app import create_app
@@ -85,19 +86,6 @@ async def test_forks(client: EnvClient) -> None:
         await client.fork(third, at_step=3)
     with pytest.raises(InvalidOption, match="no expert 'oracle'"):
         await client.expert_action(first.id, "oracle")
-
-
-async def test_a_lost_fork_is_not_asked_for_again() -> None:
-    asked = []
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
-        raise httpx.ReadError("gone")
-
-    async with EnvClient("http://127.0.0.1:1", transport=httpx.MockTransport(answer)) as client:
-        with pytest.raises(TransportError):
-            await client.fork("ep_1")
-    assert len(asked) == 1
 
 
 async def test_many(client: EnvClient) -> None:
@@ -180,11 +168,10 @@ async def test_what_is_not_safe_is_not_sent_again() -> None:
         flaky = Flaky(httpx.ASGITransport(server), 0, httpx.ReadError)
         async with EnvClient("http://127.0.0.1", transport=flaky) as client:
             episode = await client.create("counting", task_id="train/5")
-            for call in (lambda: client.step(episode.id, count(1)), lambda: client.fork(episode.id)):
-                flaky.losses, flaky.seen = 1, []
-                with pytest.raises(TransportError):
-                    await call()
-                assert len(flaky.seen) == 1
+            flaky.losses, flaky.seen = 1, []
+            with pytest.raises(TransportError):
+                await client.step(episode.id, count(1))
+            assert len(flaky.seen) == 1
 
 
 @pytest.mark.usefixtures("no_wait")
@@ -200,6 +187,40 @@ async def test_a_creation_is_sent_again_and_is_one_episode() -> None:
             flaky.losses = 1
             await client.create_many([NewEpisode(env="counting", task_id="train/1")] * 2)
             assert len(family.live) == 3
+
+
+@pytest.mark.usefixtures("no_wait")
+async def test_lost_forks_are_asked_for_again_and_are_the_same() -> None:
+    server = app()
+    async with server.router.lifespan_context(server):
+        family = await server.state.families.get("counting")
+        flaky = Flaky(httpx.ASGITransport(server), 0, httpx.ReadError)
+        async with EnvClient("http://127.0.0.1", transport=flaky) as client:
+            episode = await client.create("counting", task_id="train/5")
+            flaky.losses, flaky.seen = 2, []
+            forks = await client.fork(episode, count=3)
+            assert (len(flaky.seen), len(family.live), len({fork.id for fork in forks})) == (3, 4, 3)
+
+
+async def test_a_heartbeat_keeps_an_episode(client: EnvClient) -> None:
+    views = [await client.create("counting", task_id="train/5") for _ in range(2)]
+    await client.close_episode(views[1].id)
+    kept, over, unknown = await client.touch([views[0].id, views[1].id, "ep_none"])
+    assert (kept, type(over), type(unknown)) == (900.0, EpisodeOver, UnknownEpisode)
+    assert await client.touch([]) == []
+
+
+async def test_who_is_near_is_not_packed_for() -> None:
+    seen: list[httpx.Headers] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers)
+        return httpx.Response(200, json={"version": "", "envs": []})
+
+    for url in ("http://127.0.0.1:1", "http://envs.example"):
+        async with EnvClient(url, transport=httpx.MockTransport(answer)) as client:
+            await client.version()
+    assert [headers["accept-encoding"].partition(",")[0] for headers in seen] == ["identity", "gzip"]
 
 
 @pytest.mark.usefixtures("no_wait")

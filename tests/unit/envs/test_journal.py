@@ -185,6 +185,39 @@ async def test_the_key_may_come_in_the_header(url: str) -> None:
         assert made[0].json() == made[1].json()
 
 
+@pytest.mark.parametrize("copies", [True, False])
+async def test_forks_with_a_key_are_the_same_everywhere(pair: tuple[Replica, Replica], copies: bool) -> None:
+    one, two = pair
+    for replica_ in pair:
+        (await replica_.family("counting")).copies = copies
+    view = await one.client.create("counting", task_id="train/5")
+    view = await one.client.step(view, count(1))
+    forks = await one.client.fork(view.id, count=3, key="k")
+    ahead = await one.client.step(view, count(2))
+    assert [await replica_.client.fork(view.id, count=3, key="k") for replica_ in pair] == [forks, forks]
+    assert {fork.steps for fork in forks} == {1}
+    for replica_ in pair:
+        with pytest.raises(Conflict, match="idempotency key 'k' was used for another request"):
+            await replica_.client.fork(view.id, count=2, key="k")
+    assert (await two.client.fork(ahead.id, count=1, key="other"))[0].steps == 2
+
+
+async def test_forks_that_a_server_did_not_come_to_are_made_where_they_stood(url: str) -> None:
+    """It died after the first of two: here the second is taken out of the journal."""
+    async with replica(url) as one:
+        view = await one.client.create("counting", task_id="train/5")
+        forks = await one.client.fork(view.id, count=2, key="k")
+        await one.client.step(view, count(1))
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM envloop_journal_episodes WHERE id = :id"), {"id": forks[1].id})
+    engine.dispose()
+    async with replica(url) as two:
+        again = await two.client.fork(view.id, count=2, key="k")
+        assert again[0] == forks[0]
+        assert (again[1].steps, again[1].forked_from) == (0, forks[1].forked_from)
+
+
 async def test_what_is_closed_at_one_server_is_over_at_the_other(pair: tuple[Replica, Replica]) -> None:
     one, two = pair
     view = await one.client.create("counting", task_id="train/5")
