@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import statistics
 import tempfile
 import time
@@ -19,45 +20,58 @@ from pathlib import Path
 
 from _figures import Figure, at_least, at_most, collected, run, value
 
-from envs.client import EnvClient, NewEpisode
+from envs.client import EnvClient
 from envs.server_process import server_process
-from envs.wire import EpisodeView
 
 CONNECTIONS = 16
 EPISODES = 64  # of each connection
 STEPS = 45  # of an episode, before another takes its place
 BAR = 1.7
-HEAD = (
-    "POST /v1/batch/steps HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
-)
+HEAD = "POST /v1/batch/{} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
 ITEM = '{{"episode_id":"{}","step":{},"action":{{"name":"take_action","arguments":{{"action":"look"}}}}}}'
+NEW = '{{"env":"alfworld","sampler":{{"split":"generated","seed":{}}}}}'
 
 
-async def connection(url: str, until: float) -> int:
+class Wire:
+    """One connection, and so one process of the server."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def post(self, what: str, body: str) -> bytes:
+        """The answer's body."""
+        self._writer.write((HEAD.format(what, len(body)) + body).encode())
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        lines = head.lower().split(b"\r\n")
+        length = next(int(line[15:]) for line in lines if line.startswith(b"content-length"))
+        return await self._reader.readexactly(length)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+async def connection(url: str, until: float, number: int) -> int:
     """Steps that one connection got done."""
-    port = int(url.rpartition(":")[2])
-    done, seed = 0, id(object()) % 1000
-    async with EnvClient(url) as client:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        while time.perf_counter() < until:
-            new = [NewEpisode(env="alfworld", split="generated", sample_seed=seed % 40) for _ in range(EPISODES)]
-            ids = [view.id for view in await client.create_many(new) if isinstance(view, EpisodeView)]
-            for number in range(STEPS):
-                body = '{"items":[' + ",".join(ITEM.format(one, number) for one in ids) + "]}"
-                writer.write((HEAD.format(len(body)) + body).encode())
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = next(
-                    int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
-                )
-                answer = await reader.readexactly(length)
-                good = answer.count(b'"ok":true')
-                assert good == len(ids), answer[:300]
-                if time.perf_counter() >= until:
-                    break
-                done += good
-            await client.close_many(ids)
-        writer.close()
+    wire = Wire(*await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2])))
+    done = 0
+    while time.perf_counter() < until:
+        made = json.loads(await wire.post("episodes", _list("items", [NEW.format(number)] * EPISODES)))
+        ids = [result["episode"]["id"] for result in made["results"]]
+        for step in range(STEPS):
+            answer = await wire.post("steps", _list("items", [ITEM.format(one, step) for one in ids]))
+            good = answer.count(b'"ok":true')
+            assert good == len(ids), answer[:300]
+            if time.perf_counter() >= until:
+                break
+            done += good
+        await wire.post("close", _list("ids", [f'"{one}"' for one in ids]))
+    wire.close()
     return done
+
+
+def _list(name: str, items: list[str]) -> str:
+    return f'{{"{name}":[' + ",".join(items) + "]}"
 
 
 async def rate(workers: int, seconds: float, folder: Path) -> float:
@@ -65,9 +79,9 @@ async def rate(workers: int, seconds: float, folder: Path) -> float:
     journal = {"ENVLOOP_JOURNAL_URL": f"sqlite:///{folder / f'{workers}.sqlite'}"}
     args = ["--env", "alfworld", "--workers", str(workers), "--max-episodes", "4096"]
     with server_process(args, env=journal) as server:
-        await asyncio.gather(*(connection(server.url, time.perf_counter() + 2) for _ in range(CONNECTIONS)))
+        await asyncio.gather(*(connection(server.url, time.perf_counter() + 2, n) for n in range(CONNECTIONS)))
         began = time.perf_counter()
-        done = await asyncio.gather(*(connection(server.url, began + seconds) for _ in range(CONNECTIONS)))
+        done = await asyncio.gather(*(connection(server.url, began + seconds, n) for n in range(CONNECTIONS)))
         return sum(done) / (time.perf_counter() - began)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 
 from fastapi import FastAPI
@@ -134,17 +135,26 @@ def serve(
         if settings.workers == 1:
             _serve_here(settings, registry, on_ready, stop_on_eof=stop_on_eof)
             return
-        listener = bind(settings.host, settings.port)
-        listener.listen(_BACKLOG)
+        # A socket that all accept from gives most connections to whoever is first; Linux spreads them over several.
+        spread = sys.platform == "linux"
+        reserved = bind(settings.host, settings.port)
+        port = reserved.getsockname()[1]
+        if spread:
+            other = bind(settings.host, port, shared=True)
+            reserved.close()
+            reserved = other
+        else:
+            reserved.listen(_BACKLOG)
 
         def work(number: int) -> None:
+            listener = bind(settings.host, port, shared=True) if spread else reserved
             tell = on_ready if number == 0 else None
             _serve_here(settings, registry, tell, listener=listener)
 
         try:
             run_processes(settings.workers, work, stop_on_eof=stop_on_eof)
         finally:
-            listener.close()
+            reserved.close()
 
 
 def _serve_here(

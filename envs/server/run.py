@@ -104,13 +104,18 @@ def run_app(
         listener.close()
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that is bound and does not listen yet. Raises ConfigError where the address is taken."""
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A socket that is bound and does not listen yet. Raises ConfigError where the address is taken.
+
+    With ``shared`` several of this user's processes may bind it, and the system spreads connections over them.
+    """
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((host, port))
     except OSError as error:
         listener.close()
