@@ -1,23 +1,21 @@
-"""``envloop rollout …`` and ``envloop replay …``. Heavy libraries are imported by the command that needs them."""
+"""``envloop rollout …``. Heavy libraries are imported by the command that needs them."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from envs.errors import InvalidOption
+from rollout_server.cli_options import Config, EngineName, EnvUrl, Json, Model, StoreUrl, load_settings
 
 if TYPE_CHECKING:
     from rollout_server.config import RolloutServerSettings
-    from rollout_server.episode_store import EpisodeStore
     from rollout_server.types import Group
 
-__all__ = ["replay_app", "rollout_app"]
+__all__ = ["rollout_app"]
 
 rollout_app = typer.Typer(
     help="Play episodes with a model: serve, play, measure.",
@@ -25,23 +23,6 @@ rollout_app = typer.Typer(
     add_completion=False,  # it would complete the sub-command's name, not `envloop`
     pretty_exceptions_enable=False,
 )
-replay_app = typer.Typer(
-    help="Look at stored episodes, re-run and export them.",
-    no_args_is_help=True,
-    add_completion=False,  # it would complete the sub-command's name, not `envloop`
-    pretty_exceptions_enable=False,
-)
-
-Config = Annotated[Path | None, typer.Option("--config", help="TOML file with the rollout server's settings.")]
-EngineName = Annotated[
-    str | None,
-    typer.Option("--engine", help="vllm, openai, transformers, expert, explorer, repair, near_miss, random or noop."),
-]
-Model = Annotated[str | None, typer.Option("--model", help="A folder, a hub name, or smollm2.")]
-EnvUrl = Annotated[str | None, typer.Option("--env-url", help="Address of an env server; without: in this process.")]
-StoreUrl = Annotated[str | None, typer.Option("--store", help="Episode store (else ENVLOOP_STORE_URL).")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
-EpisodeId = Annotated[str, typer.Argument(help="An episode's id, or its unique beginning.")]
 
 
 @rollout_app.command("serve")
@@ -63,7 +44,7 @@ def _serve(  # noqa: PLR0917 - options of the command line
     from envs.server_process import write_ready_file
     from rollout_server.server.app import serve as serve_app
 
-    settings = _settings(
+    settings = load_settings(
         config,
         host=host,
         port=port,
@@ -125,7 +106,7 @@ def _play(  # noqa: PLR0917 - options of the command line
     from rollout_server.episode_store import summarize
     from rollout_server.types import RolloutRequest, SamplingParams, TaskRef
 
-    settings = _settings(config, engine=engine, model=model, env_url=env_url, store_url=store, protocol=protocol)
+    settings = load_settings(config, engine=engine, model=model, env_url=env_url, store_url=store, protocol=protocol)
     script: dict[str, Any] = ({"thoughts": True} if thoughts else {}) | ({"miss": miss} if miss else {})
     if script:
         settings = settings.model_copy(update={"engine_options": {**settings.engine_options, **script}})
@@ -168,115 +149,9 @@ def _bench(
     """Measure the loop's own overhead with the expert, and an engine's share of its plain speed."""
     from rollout_server.bench import run_bench
 
-    settings = _settings(None, engine=engine or "expert", model=model, env_url=env_url)
+    settings = load_settings(None, engine=engine or "expert", model=model, env_url=env_url)
     for figure in run_bench(settings, quick=quick):
         typer.echo(json.dumps(figure.to_json()) if as_json else figure.line())
-
-
-@replay_app.command("list")
-def _list(  # noqa: PLR0917 - options of the command line
-    env: Annotated[str | None, typer.Option(help="Only this environment.")] = None,
-    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
-    split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
-    policy: Annotated[str | None, typer.Option(help="Only this policy version.")] = None,
-    status: Annotated[str | None, typer.Option(help="Only this status, such as completed.")] = None,
-    run: Annotated[str | None, typer.Option(help="Only this run.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
-    offset: Annotated[int, typer.Option(min=0)] = 0,
-    store: StoreUrl = None,
-    as_json: Json = False,
-) -> None:
-    """List stored episodes, the newest first."""
-    filters: dict[str, Any] = {"env": env, "task_id": task, "split": split, "policy": policy, "status": status}
-    filters["run"] = run
-    with _store(store) as opened:
-        found = opened.query(limit=limit, offset=offset, **filters)
-        total = opened.count(**filters)
-    if as_json:
-        for summary in found:
-            typer.echo(json.dumps(summary.to_json()))
-        return
-    from rich.console import Console
-
-    from rollout_server.replay_view import render_table
-
-    Console().print(render_table(found))
-    typer.echo(f"{len(found)} of {total} episodes", err=True)
-
-
-@replay_app.command("show")
-def _show(episode_id: EpisodeId, store: StoreUrl = None) -> None:
-    """Show an episode turn by turn."""
-    from rollout_server.replay_view import show
-
-    with _store(store) as opened:
-        show(opened.get(episode_id))
-
-
-@replay_app.command("verify")
-def _verify(
-    episode_ids: Annotated[list[str], typer.Argument(help="Episodes' ids, or their unique beginnings.")],
-    env_url: EnvUrl = None,
-    store: StoreUrl = None,
-) -> None:
-    """Re-run an episode's actions and compare everything. Exit status 1 at a difference."""
-    from rollout_server.config import open_env_client
-    from rollout_server.replay import ReplayReport
-    from rollout_server.replay import verify as replay
-
-    settings = _settings(None, env_url=env_url, store_url=store)
-    with _store(store) as opened:
-        episodes = [opened.get(episode_id) for episode_id in episode_ids]
-
-    async def run() -> list[ReplayReport]:
-        async with open_env_client(settings) as client:
-            return [await replay(episode, client) for episode in episodes]
-
-    reports = asyncio.run(run())
-    for report in reports:
-        if report.difference is None:
-            typer.echo(f"{report.episode_id}: identical, {report.steps} steps")
-        else:
-            typer.echo(
-                f"{report.episode_id}: differs after {report.steps} of {report.total} steps\n{report.difference}"
-            )
-    raise typer.Exit(0 if all(report.ok for report in reports) else 1)
-
-
-@replay_app.command("export")
-def _export(
-    episode_id: EpisodeId,
-    format: Annotated[str, typer.Option("--format", help="json or html.")] = "html",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; without: standard output.")
-    ] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="Model folder or name, for the page's view of tokens.")] = None,
-    store: StoreUrl = None,
-) -> None:
-    """Write an episode as JSON, or as one self-contained HTML page."""
-    if format not in ("json", "html"):
-        raise InvalidOption(f"no format {format!r}", hint="json or html")
-    with _store(store) as opened:
-        episode = opened.get(episode_id)
-    if format == "json":
-        from rollout_server.serialize import dumps, episode_to_json
-
-        text = dumps(episode_to_json(episode)) + "\n"
-    else:
-        from rollout_server.export_html import episode_to_html, find_tokenizer
-
-        text = episode_to_html(episode, find_tokenizer(episode, tokenizer))
-    if output is None:
-        sys.stdout.write(text)
-        return
-    output.write_text(text, encoding="utf-8")
-    typer.echo(f"{output}: episode {episode.id}", err=True)
-
-
-def _settings(config: Path | None, **overrides: Any) -> RolloutServerSettings:
-    from rollout_server.config import RolloutServerSettings
-
-    return RolloutServerSettings.load(config, **overrides)
 
 
 def _default_tokens(settings: RolloutServerSettings) -> tuple[int, int]:
@@ -285,12 +160,6 @@ def _default_tokens(settings: RolloutServerSettings) -> tuple[int, int]:
 
     bytes_only = settings.model is None and settings.engine in get_args(ScriptKind)
     return (8 * 256, 8 * 16384) if bytes_only else (256, 4096)
-
-
-def _store(url: str | None) -> EpisodeStore:
-    from rollout_server.episode_store import EpisodeStore
-
-    return EpisodeStore(_settings(None, store_url=url).open_store_url())
 
 
 async def _run(settings: RolloutServerSettings, request: Any) -> list[Group]:

@@ -11,8 +11,9 @@ from episode_samples import sample_episode
 from typer.testing import CliRunner
 
 from envs.errors import InvalidOption, UnknownEpisode
-from rollout_server.cli import replay_app, rollout_app
+from rollout_server.cli import rollout_app
 from rollout_server.episode_store import EpisodeStore
+from rollout_server.replay_cli import replay_app
 from rollout_server.serialize import episode_from_json
 from trainer.cli import eval_app, train_app
 from trainer.demo import app as demo_app
