@@ -9,42 +9,29 @@ import asyncio
 import json
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypedDict, Unpack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Unpack
 
-from sqlalchemy import ColumnElement, String, func, select, tuple_
+from sqlalchemy import String, func, select, tuple_
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session, load_only, sessionmaker
 
 from envs.database import open_database
 from envs.errors import BackendUnavailable, Conflict, InvalidOption, UnknownEpisode
-from rollout_server.episode_table import EpisodeRow
+from rollout_server.episode_filters import EpisodeFilters, conditions
+from rollout_server.episode_table import BodyRow, EpisodeRow, ScoreRow
 from rollout_server.serialize import dumps, episode_from_json, episode_to_json
 from rollout_server.store_migrations import upgrade
+from rollout_server.store_retention import PruneReport, Retention, prune_rows, release_space
+from rollout_server.store_stats import EpisodeStats, read_stats, stats_statement
 from rollout_server.types import Episode, EpisodeStatus
 
 __all__ = ["EpisodeFilters", "EpisodeStore", "EpisodeSummary", "summarize"]
 
 _BATCH = 200
-
-
-class EpisodeFilters(TypedDict, total=False):
-    """What to look for; every named field must match. ``min_reward`` leaves out episodes without a reward."""
-
-    env: str
-    task_id: str
-    task_type: str
-    split: str
-    protocol: str
-    engine: str
-    model: str
-    policy: str
-    status: EpisodeStatus | str
-    run: str
-    group_id: str
-    min_reward: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +96,13 @@ class EpisodeStore:
         """Store all or, on an error, none of the episodes."""
         rows = [_row(episode) for episode in episodes]
         with self._session(write=True) as session:
-            session.add_all(rows)
+            session.add_all([row for row, _ in rows])
+            session.add_all([body for _, body in rows])
             try:
                 session.commit()
             except IntegrityError as error:
                 session.rollback()
-                shown = rows[0].id if len(rows) == 1 else f"one of {len(rows)} episodes"
+                shown = rows[0][0].id if len(rows) == 1 else f"one of {len(rows)} episodes"
                 raise Conflict(f"episode {shown} is stored already", hint="an id names one episode for ever") from error
 
     async def aadd(self, episode: Episode) -> None:
@@ -124,10 +112,10 @@ class EpisodeStore:
     def get(self, episode_id: str) -> Episode:
         """The episode with this id, or the only one whose id begins with it. Raises: UnknownEpisode."""
         with self._session() as session:
-            body = session.scalar(select(EpisodeRow.body).where(EpisodeRow.id == episode_id))
+            body = session.scalar(select(BodyRow.body).where(BodyRow.id == episode_id))
             if body is None and episode_id:
-                begins = EpisodeRow.id.startswith(episode_id, autoescape=True)
-                found = session.execute(select(EpisodeRow.id, EpisodeRow.body).where(begins).limit(3)).all()
+                begins = BodyRow.id.startswith(episode_id, autoescape=True)
+                found = session.execute(select(BodyRow.id, BodyRow.body).where(begins).limit(3)).all()
                 if len(found) > 1:
                     ids = ", ".join(row.id for row in found)
                     raise UnknownEpisode(f"more than one episode begins with {episode_id!r}", hint=f"such as {ids}")
@@ -142,7 +130,7 @@ class EpisodeStore:
         """A page of what matches, by start time. Raises InvalidOption for an unknown filter or status."""
         order = (EpisodeRow.started_at, EpisodeRow.id)
         columns = [getattr(EpisodeRow, name) for name in _SUMMARY]
-        chosen = select(EpisodeRow).options(load_only(*columns)).where(*_where(filters))
+        chosen = select(EpisodeRow).options(load_only(*columns)).where(*conditions(filters))
         chosen = chosen.order_by(*(c.desc() for c in order) if newest_first else order)
         with self._session() as session:
             return [_summary(row) for row in session.scalars(chosen.limit(limit).offset(offset))]
@@ -150,15 +138,16 @@ class EpisodeStore:
     def count(self, **filters: Unpack[EpisodeFilters]) -> int:
         """How many episodes match."""
         with self._session() as session:
-            return session.scalar(select(func.count()).select_from(EpisodeRow).where(*_where(filters))) or 0
+            return session.scalar(select(func.count()).select_from(EpisodeRow).where(*conditions(filters))) or 0
 
     def iter_episodes(self, **filters: Unpack[EpisodeFilters]) -> Iterator[Episode]:
         """Every matching episode, oldest first, a batch at a time: no transaction stays open between two of them."""
-        where = _where(filters)
+        where = conditions(filters)
         order = (EpisodeRow.started_at, EpisodeRow.id)
         after: tuple[str, str] | None = None
         while True:
-            chosen = select(*order, EpisodeRow.body).where(*where).order_by(*order).limit(_BATCH)
+            chosen = select(*order, BodyRow.body).join(BodyRow, BodyRow.id == EpisodeRow.id)
+            chosen = chosen.where(*where).order_by(*order).limit(_BATCH)
             if after is not None:
                 chosen = chosen.where(tuple_(*order) > tuple_(*after))
             with self._session() as session:
@@ -168,6 +157,48 @@ class EpisodeStore:
             if len(rows) < _BATCH:
                 return
             after = (rows[-1].started_at, rows[-1].id)
+
+    def stats(self, by: Sequence[str] = (), **filters: Unpack[EpisodeFilters]) -> list[EpisodeStats]:
+        """Figures of what matches, one row for each combination of the keys ``by`` (``STATS_KEYS``), ordered by it.
+
+        Without keys: one row. Raises InvalidOption for an unknown key or filter.
+        """
+        statement = stats_statement(by, conditions(filters))
+        with self._session() as session:
+            return [read_stats(by, row) for row in session.execute(statement)]
+
+    def prune(self, retention: Retention, *, dry_run: bool = False, **filters: Unpack[EpisodeFilters]) -> PruneReport:
+        """Delete matching episodes that ``retention`` does not keep, in small transactions, and give the space back.
+
+        ``dry_run`` only counts. Raises InvalidOption where no rule is given: nothing goes by accident.
+        """
+        if not retention.bounds:
+            raise InvalidOption("nothing says which episodes may go", hint="an age, a number or a size to keep")
+        report = prune_rows(self._session, conditions(filters), retention, dry_run=dry_run)
+        if dry_run or not report.deleted or self._memory:
+            return report
+        with self._reported(), self._guard(write=True):
+            return replace(report, space=release_space(self._engine))
+
+    def add_score(self, episode_id: str, rules: str, reward: float) -> None:
+        """Keep what the reward of an episode is under other rules; the episode's own reward never changes.
+
+        Raises: UnknownEpisode; InvalidOption for a name of rules that is too long or empty.
+        """
+        if not 0 < len(rules) <= 64:
+            raise InvalidOption("the name of rules has 1 to 64 characters")
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        with self._session(write=True) as session:
+            if session.get(EpisodeRow, episode_id) is None:
+                raise UnknownEpisode(f"no stored episode has the id {episode_id!r}")
+            session.merge(ScoreRow(episode_id=episode_id, rules=rules, reward=reward, scored_at=now))
+            session.commit()
+
+    def scores(self, episode_id: str) -> dict[str, float]:
+        """The rewards under other rules that were kept, by the rules' names."""
+        chosen = select(ScoreRow).where(ScoreRow.episode_id == episode_id).order_by(ScoreRow.rules)
+        with self._session() as session:
+            return {row.rules: row.reward for row in session.scalars(chosen)}
 
     def close(self) -> None:
         """Close every connection. Idempotent."""
@@ -206,20 +237,6 @@ class EpisodeStore:
 
 _SUMMARY = tuple(EpisodeSummary.__dataclass_fields__)
 _LENGTHS = {c.name: c.type.length for c in EpisodeRow.__table__.columns if isinstance(c.type, String) and c.type.length}
-_FILTERS = frozenset(EpisodeFilters.__annotations__) - {"min_reward"}
-
-
-def _where(filters: EpisodeFilters) -> list[ColumnElement[bool]]:
-    given: dict[str, Any] = {name: value for name, value in filters.items() if value is not None}
-    least = given.pop("min_reward", None)
-    unknown = given.keys() - _FILTERS
-    if unknown:
-        raise InvalidOption(f"no filter {', '.join(sorted(unknown))}", hint=f"known: {', '.join(sorted(_FILTERS))}")
-    statuses = [status.value for status in EpisodeStatus]
-    if "status" in given and given["status"] not in statuses:
-        raise InvalidOption(f"no status {given['status']!r}", hint=f"known: {', '.join(statuses)}")
-    where = [getattr(EpisodeRow, name) == str(value) for name, value in given.items()]
-    return where if least is None else [*where, EpisodeRow.reward >= float(least)]
 
 
 def summarize(episode: Episode) -> EpisodeSummary:
@@ -251,16 +268,17 @@ def summarize(episode: Episode) -> EpisodeSummary:
     )
 
 
-def _row(episode: Episode) -> EpisodeRow:
+def _row(episode: Episode) -> tuple[EpisodeRow, BodyRow]:
     fields = summarize(episode).to_json()
     fields |= {"status": episode.status.value, "seed": str(episode.seed)}
-    row = EpisodeRow(**fields, body=zlib.compress(dumps(episode_to_json(episode)).encode()))
+    body = zlib.compress(dumps(episode_to_json(episode)).encode())
+    row = EpisodeRow(**fields, body_bytes=len(body))
     for name, length in _LENGTHS.items():
         if len(getattr(row, name)) > length:
             raise InvalidOption(f"episode {episode.id[:64]}: {name} is longer than {length} characters")
     if not episode.id:
         raise InvalidOption("an episode without an id cannot be stored")
-    return row
+    return row, BodyRow(id=episode.id, body=body)
 
 
 def _summary(row: EpisodeRow) -> EpisodeSummary:

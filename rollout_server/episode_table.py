@@ -1,12 +1,15 @@
-"""The table of episodes: one row an episode, its columns for finding it, its body the whole record."""
+"""The store's tables: what finds an episode, its whole record, and what other rules made of it.
+
+The record lies in a table of its own: whoever lists, counts or groups episodes reads no page of it.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import Double, Index, Integer, LargeBinary, MetaData, String
+from sqlalchemy import BigInteger, Double, Index, Integer, LargeBinary, MetaData, String
 from sqlalchemy.dialects.mysql import LONGBLOB, VARCHAR
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-__all__ = ["Base", "EpisodeRow", "body_type", "text_type"]
+__all__ = ["Base", "BodyRow", "EpisodeRow", "ScoreRow", "body_type", "text_type"]
 
 
 def text_type(length: int) -> String:
@@ -29,14 +32,20 @@ class Base(DeclarativeBase):
 
 
 class EpisodeRow(Base):
-    """One stored episode. ``body`` is its JSON (``rollout_server.serialize``), UTF-8, zlib-compressed."""
+    """What a stored episode is found by, and its counts. ``body_bytes``: the size of its record as stored.
+
+    An index per usual filter ends with the order of listings, so that a page of it needs no sorting.
+    """
 
     __tablename__ = "episodes"
     __table_args__ = (
         Index(None, "started_at", "id"),
         Index(None, "env", "task_id"),
-        Index(None, "run"),
-        Index(None, "policy"),
+        Index(None, "run", "started_at", "id"),
+        Index(None, "policy", "started_at", "id"),
+        Index(None, "status", "started_at", "id"),
+        Index(None, "split", "started_at", "id"),
+        Index(None, "task_type", "started_at", "id"),
         Index(None, "group_id"),
     )
 
@@ -61,4 +70,24 @@ class EpisodeRow(Base):
     started_at: Mapped[str] = mapped_column(text_type(40))
     duration_s: Mapped[float] = mapped_column(Double)
     run: Mapped[str] = mapped_column(text_type(128))
+    body_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+
+
+class BodyRow(Base):
+    """An episode's record: its JSON (``rollout_server.serialize``), UTF-8, zlib-compressed."""
+
+    __tablename__ = "episode_bodies"
+
+    id: Mapped[str] = mapped_column(text_type(64), primary_key=True)
     body: Mapped[bytes] = mapped_column(body_type())
+
+
+class ScoreRow(Base):
+    """What an episode's reward is under other rules than those it was played by. The episode itself stays as it is."""
+
+    __tablename__ = "episode_scores"
+
+    episode_id: Mapped[str] = mapped_column(text_type(64), primary_key=True)
+    rules: Mapped[str] = mapped_column(text_type(64), primary_key=True)
+    reward: Mapped[float] = mapped_column(Double)
+    scored_at: Mapped[str] = mapped_column(text_type(40))

@@ -214,7 +214,7 @@ def test_the_migrations_make_what_the_models_say(url):
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE, "compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
-        assert set(inspect(connection).get_table_names()) == {"episodes", VERSION_TABLE}
+        assert set(inspect(connection).get_table_names()) == {*Base.metadata.tables, VERSION_TABLE}
     engine.dispose()
 
 
@@ -236,7 +236,8 @@ def test_an_older_store_is_brought_up_to_date(url):
     EpisodeStore(url).close()
     engine = create_engine(url)
     with engine.begin() as connection:
-        connection.execute(text("DROP TABLE episodes"))
+        for table in Base.metadata.tables:
+            connection.execute(text(f"DROP TABLE {table}"))
         connection.execute(text(f"DELETE FROM {VERSION_TABLE}"))
     engine.dispose()
     with EpisodeStore(url) as store:
