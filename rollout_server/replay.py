@@ -9,9 +9,10 @@ from typing import Any
 
 from envs.client import EnvClient, EpisodeView
 from envs.errors import Conflict, InfrastructureError, InvalidAction, UnknownEpisode
+from envs.types import Observation
 from rollout_server.types import Episode, StepRecord
 
-__all__ = ["ReplayDifference", "ReplayReport", "verify"]
+__all__ = ["ReplayDifference", "ReplayReport", "first_difference", "step_difference", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ async def verify(episode: Episode, client: EnvClient) -> ReplayReport:
     view = await client.create(episode.env, task_id=episode.task.id, seed=episode.seed, options=dict(episode.options))
     try:
         done = 0
-        if difference := _first_view(episode, view):
+        if difference := first_difference(episode, view.observation):
             return report(0, difference)
         for turn, step in _numbered(episode):
             try:
@@ -88,7 +89,7 @@ async def verify(episode: Episode, client: EnvClient) -> ReplayReport:
             except (InvalidAction, Conflict) as error:
                 refused = ReplayDifference(f"step {done}", "action", "accepted", f"refused: {error}", turn, done)
                 return report(done, refused)
-            if difference := _step(turn, done, step, view):
+            if difference := step_difference(turn, done, step, view):
                 return report(done, difference)
             done += 1
         return report(done, _end(episode, view))
@@ -100,15 +101,19 @@ def _numbered(episode: Episode) -> Iterator[tuple[int, StepRecord]]:
     return ((turn.index, step) for turn in episode.turns for step in turn.steps)
 
 
-def _first_view(episode: Episode, view: EpisodeView) -> ReplayDifference | None:
+def first_difference(episode: Episode, initial: Observation) -> ReplayDifference | None:
+    """What of the first observation is not as recorded."""
     for name in ("text", "admissible_actions"):
-        recorded, replayed = getattr(episode.initial, name), getattr(view.observation, name)
+        recorded, replayed = getattr(episode.initial, name), getattr(initial, name)
         if recorded != replayed:
             return ReplayDifference("start", f"observation.{name}", recorded, replayed)
     return None
 
 
-def _step(turn: int, number: int, record: StepRecord, view: EpisodeView) -> ReplayDifference | None:
+def step_difference(
+    turn: int, number: int, record: StepRecord, view: EpisodeView | StepRecord
+) -> ReplayDifference | None:
+    """What of a step is not as recorded. The state's hash counts where one was recorded."""
     pairs = {
         "observation.text": (record.observation.text, view.observation.text),
         "observation.admissible_actions": (record.observation.admissible_actions, view.observation.admissible_actions),

@@ -147,9 +147,11 @@ def _last_to_go(
             bound = now - retention.older_than
         except OverflowError:  # longer ago than there are dates: nothing is
             bound = datetime.min.replace(tzinfo=UTC)
-        found += [tuple(row) for row in session.execute(chosen.where(EpisodeRow.started_at < parse_time(bound)))]
+        older = session.execute(chosen.where(EpisodeRow.started_at < parse_time(bound)))
+        found += [(row.started_at, row.id) for row in older]
     if retention.keep_last is not None:
-        found += [tuple(row) for row in session.execute(chosen.offset(retention.keep_last))]
+        beyond = session.execute(chosen.offset(retention.keep_last))
+        found += [(row.started_at, row.id) for row in beyond]
     if retention.max_bytes is not None:
         total = 0
         sizes = select(*_ORDER, EpisodeRow.body_bytes).where(*where).order_by(*newest_first)

@@ -84,9 +84,22 @@ def read_stats(by: Sequence[str], row: Sequence[Any]) -> EpisodeStats:
     """One row of the statement."""
     key = {name: str(value) for name, value in zip(by, row, strict=False)}
     episodes, scored, successes, reward, turns, tokens, sampled, size = row[len(by) :]
-    means = [None if value is None else float(value) for value in (reward, turns, tokens, sampled)]
-    success = successes / scored if scored else None
-    return EpisodeStats(key, episodes, scored, successes, success, *means, int(size))
+
+    def mean(value: Any) -> float | None:
+        return None if value is None else float(value)
+
+    return EpisodeStats(
+        key=key,
+        episodes=episodes,
+        scored=scored,
+        successes=successes,
+        success=successes / scored if scored else None,
+        reward=mean(reward),
+        turns=mean(turns),
+        tokens=mean(tokens),
+        policy_tokens=mean(sampled),
+        bytes=int(size),
+    )
 
 
 def _key(name: str) -> Any:
