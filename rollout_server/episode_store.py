@@ -287,4 +287,5 @@ def _summary(row: EpisodeRow) -> EpisodeSummary:
 
 
 def _episode(body: bytes) -> Episode:
-    return episode_from_json(json.loads(zlib.decompress(body)))
+    text = zlib.decompress(body)
+    return episode_from_json(json.loads(text), marked=b"$float" in text)

@@ -12,7 +12,7 @@ from envs.errors import Conflict, InfrastructureError, InvalidAction, UnknownEpi
 from envs.types import Observation
 from rollout_server.types import Episode, StepRecord
 
-__all__ = ["ReplayDifference", "ReplayReport", "first_difference", "step_difference", "verify"]
+__all__ = ["ReplayDifference", "ReplayReport", "end_difference", "first_difference", "step_difference", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,15 @@ class ReplayDifference:
 
 @dataclass(frozen=True, slots=True)
 class ReplayReport:
-    """The result of a replay. ``steps`` were compared and equal, of ``total`` recorded ones."""
+    """The result of a replay. ``steps`` were compared and equal, of ``total`` recorded ones. ``skipped`` says why there
+    was nothing to replay.
+    """
 
     episode_id: str
     steps: int
     total: int
     difference: ReplayDifference | None
+    skipped: str = ""
 
     @property
     def ok(self) -> bool:
@@ -92,7 +95,7 @@ async def verify(episode: Episode, client: EnvClient) -> ReplayReport:
             if difference := step_difference(turn, done, step, view):
                 return report(done, difference)
             done += 1
-        return report(done, _end(episode, view))
+        return report(done, end_difference(episode, view))
     finally:
         await client.close_episode(view.id)
 
@@ -129,7 +132,8 @@ def step_difference(
     return None
 
 
-def _end(episode: Episode, view: EpisodeView) -> ReplayDifference | None:
+def end_difference(episode: Episode, view: EpisodeView) -> ReplayDifference | None:
+    """Whether the episode's reward is another."""
     if not episode.status.scored:
         return None
     reward = float(view.reward or 0.0) if view.terminated else 0.0

@@ -6,12 +6,14 @@ import asyncio
 import dataclasses
 import sqlite3
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from episode_samples import sample_episode
+from episode_samples import episodes, sample_episode
+from hypothesis import HealthCheck, assume, given, settings
 from sqlalchemy import create_engine, event, inspect, text
 
 from envs.errors import BackendUnavailable, ConfigError, Conflict, InvalidOption, UnknownEpisode
@@ -45,6 +47,23 @@ def test_what_was_stored_comes_back_equal_after_reopening(url):
         store.add(episode)
     with EpisodeStore(url) as store:
         assert store.get(episode.id) == episode
+
+
+@pytest.fixture(scope="module")
+def one_store():
+    with EpisodeStore("sqlite://") as opened:
+        yield opened
+
+
+@given(episode=episodes)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+def test_any_episode_comes_back_equal(one_store, episode):
+    episode = dataclasses.replace(episode, id=uuid.uuid4().hex, task=sample_episode().task)
+    try:
+        one_store.add(episode)
+    except InvalidOption:
+        assume(False)  # a text that is too long for its column
+    assert one_store.get(episode.id) == episode
 
 
 def test_a_store_in_memory_works_and_is_shared_by_threads():
