@@ -7,9 +7,11 @@ import contextlib
 import json
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self, Unpack
 from urllib.parse import quote
 
 import httpx
@@ -20,6 +22,11 @@ from rollout_server.serialize import dumps, episode_from_json, policy_from_json,
 from rollout_server.server.adapters import pack_adapter
 from rollout_server.service import EpisodeCallback
 from rollout_server.types import Episode, Group, PolicyVersion, RolloutRequest
+
+if TYPE_CHECKING:
+    from rollout_server.episode_filters import EpisodeFilters
+    from rollout_server.episode_store import EpisodeSummary
+    from rollout_server.replay_fork_many import ForkOptions
 
 __all__ = ["RolloutClient"]
 
@@ -115,6 +122,34 @@ class RolloutClient:
     async def episode(self, episode_id: str) -> Episode:
         """A stored episode by id or its unique beginning. Raises UnknownEpisode."""
         return _episode(await self._send("GET", f"/v1/episodes/{quote(episode_id, safe='')}"))
+
+    async def episodes(
+        self, *, limit: int = 100, offset: int = 0, **filters: Unpack[EpisodeFilters]
+    ) -> tuple[list[EpisodeSummary], int]:
+        """A page of the stored episodes that match, the newest first, and how many match. Raises InvalidOption."""
+        from rollout_server.episode_store import summary_from_json  # here: other uses need no database library
+
+        query: list[tuple[str, str]] = [("limit", str(limit)), ("offset", str(offset))]
+        for name, value in filters.items():
+            values = [] if value is None else value if isinstance(value, list | tuple) else [value]
+            query += [(name, one.isoformat() if isinstance(one, datetime) else str(one)) for one in values]
+        answer = await self._send("GET", "/v1/episodes", params=query)
+        try:
+            return [summary_from_json(document) for document in answer["episodes"]], int(answer["total"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise TransportError(f"the server's answer is no page of episodes: {error}") from error
+
+    async def fork(self, episode_id: str, options: ForkOptions, *, policy: str | None = None) -> list[Episode]:
+        """Go on from a turn of a stored episode with a policy of the server (None: the current one).
+
+        Raises: UnknownEpisode, UnknownPolicy, InvalidOption, Conflict (see ``fork_episode``).
+        """
+        body = {**asdict(options), "policy": policy}
+        answer = await self._send("POST", f"/v1/episodes/{quote(episode_id, safe='')}/fork", json=body, timeout=None)
+        found = answer.get("episodes")
+        if not isinstance(found, list):
+            raise TransportError("the server's answer has no list of episodes")
+        return [_episode(document) for document in found]
 
     async def _send(self, method: str, path: str, **arguments: Any) -> Any:
         with _transport_errors(f"{method} {path}"):

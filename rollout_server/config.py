@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from envs.client import EnvClient
     from rollout_server.episode_store import EpisodeStore
     from rollout_server.local import LocalRollouts
+    from rollout_server.store_retention import Retention
 
 __all__ = ["RolloutServerSettings", "Service", "default_store_url", "open_env_client", "open_service"]
 
@@ -56,6 +57,12 @@ class RolloutServerSettings(ServerSettings):
     engine_options: dict[str, Any] = Field(default_factory=dict, description="Passed to the engine as they are.")
     protocol: str = Field("agentbench_fc", description="Protocol of 'envloop rollout play'; requests name their own.")
     store_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the episode store; unset: a SQLite file.")
+    keep_for: str | None = Field(
+        None, description="Delete stored episodes that began longer ago, such as 30d. Unset: they are kept."
+    )
+    keep_last: int | None = Field(None, ge=0, description="Keep so many of the newest stored episodes.")
+    keep_bytes: int | None = Field(None, ge=0, description="Keep the newest episodes whose records take no more.")
+    prune_every_s: float = Field(3600.0, gt=0, description="Seconds between two looks at what is to be deleted.")
     max_concurrency: int = Field(64, ge=1, le=4096, description="Live episodes at once, over all requests.")
     keep_policies: int = Field(3, ge=1, le=1000, description="Adapters that the engine keeps loaded.")
     body_limit: int = Field(16 << 20, ge=1024, description="Bytes in one request body; above it: 413.")
@@ -72,6 +79,18 @@ class RolloutServerSettings(ServerSettings):
 
         folder = platformdirs.user_data_path("envloop", appauthor=False)
         return f"sqlite:///{folder / 'episodes.db'}"
+
+    def retention(self) -> Retention:
+        """What the store keeps. Raises ConfigError for an age that is none."""
+        from envs.errors import ConfigError, InvalidOption
+        from rollout_server.episode_filters import parse_age
+        from rollout_server.store_retention import Retention
+
+        try:
+            older_than = None if self.keep_for is None else parse_age(self.keep_for)
+        except InvalidOption as error:
+            raise ConfigError(f"keep_for: {error.message}", hint=error.hint) from error
+        return Retention(older_than=older_than, keep_last=self.keep_last, max_bytes=self.keep_bytes)
 
     def open_env_token(self) -> str | None:
         """The token for the env server, secret opened."""

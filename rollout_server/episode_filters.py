@@ -14,7 +14,7 @@ from envs.errors import InvalidOption
 from envs.types import EpisodeStatus
 from rollout_server.episode_table import EpisodeRow
 
-__all__ = ["EpisodeFilters", "conditions", "parse_age", "parse_time", "read_filters"]
+__all__ = ["EpisodeFilters", "conditions", "parse_age", "parse_bytes", "parse_time", "read_filters"]
 
 type OneOrSeveral = str | Sequence[str]
 
@@ -47,6 +47,7 @@ class EpisodeFilters(TypedDict, total=False):
 _BOUNDS = ("min_reward", "max_reward", "since", "until")
 _TEXTS = tuple(name for name in EpisodeFilters.__annotations__ if name not in _BOUNDS)
 _AGE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhdw])")
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([KMG]?)B?")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -112,6 +113,14 @@ def parse_age(text: str) -> timedelta:
         return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
     except OverflowError as error:
         raise InvalidOption(f"{text!r:.40} is too long ago", hint="such as 30d") from error
+
+
+def parse_bytes(text: str) -> int:
+    """``1048576``, ``512K``, ``500M`` or ``2G`` (units of 1024). Raises InvalidOption."""
+    match = _SIZE.fullmatch(text.strip().upper())
+    if match is None:
+        raise InvalidOption(f"{text!r:.40} is no size", hint="bytes, or a number and K, M or G, such as 500M")
+    return int(float(match[1]) * 1024 ** " KMG".index(match[2] or " "))
 
 
 def parse_time(value: str | datetime, *, now: datetime | None = None) -> str:

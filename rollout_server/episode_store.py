@@ -29,7 +29,7 @@ from rollout_server.store_retention import PruneReport, Retention, prune_rows, r
 from rollout_server.store_stats import EpisodeStats, read_stats, stats_statement
 from rollout_server.types import Episode, EpisodeStatus
 
-__all__ = ["EpisodeFilters", "EpisodeStore", "EpisodeSummary", "summarize"]
+__all__ = ["EpisodeFilters", "EpisodeStore", "EpisodeSummary", "summarize", "summary_from_json"]
 
 _BATCH = 200
 
@@ -266,6 +266,11 @@ def summarize(episode: Episode) -> EpisodeSummary:
         duration_s=episode.duration_s,
         run=str(episode.metadata.get("run", "")),
     )
+
+
+def summary_from_json(document: Any) -> EpisodeSummary:
+    """Inverse of ``EpisodeSummary.to_json``. Raises TypeError, ValueError."""
+    return EpisodeSummary(**{**document, "status": EpisodeStatus(document["status"])})
 
 
 def _row(episode: Episode) -> tuple[EpisodeRow, BodyRow]:

@@ -51,7 +51,7 @@ def find_tokenizer(episode: Episode, name: str | None = None) -> Tokenizer | Non
 
     if name is None:
         own = ByteTokenizer()
-        return own if episode.engine == "scripted" and _fits(episode, own) else None
+        return own if episode.engine in ("scripted", "hand") and _fits(episode, own) else None
     tokenizer = make_engine("noop", model=name).tokenizer
     if not _fits(episode, tokenizer):
         raise ConfigError(
@@ -68,6 +68,7 @@ def _fits(episode: Episode, tokenizer: Tokenizer) -> bool:
             tokenizer.decode(turn.completion_ids[:-1] if turn.completion_ids[-1:] == (end,) else turn.completion_ids)
             == turn.text
             for turn in episode.turns
+            if turn.completion_ids  # none: a fork's context
         )
     except (IndexError, KeyError, OverflowError, ValueError):  # ids that it does not have
         return False

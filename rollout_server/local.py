@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from envs.client import EnvClient
@@ -55,6 +56,10 @@ class LocalRollouts:
     async def policies(self) -> Sequence[PolicyVersion]:
         """The known versions, oldest first; the last is current."""
         return self._policies.versions()
+
+    def acquire_policy(self, name: str | None = None) -> AbstractAsyncContextManager[PolicyVersion]:
+        """A version (None: the current one) that stays loaded as long as the context. Raises UnknownPolicy."""
+        return self._policies.acquire(name)
 
     async def close(self) -> None:
         """Close the engine."""

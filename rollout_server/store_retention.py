@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -128,10 +129,14 @@ def release_space(engine: Engine) -> str:
                 connection.exec_driver_sql("PRAGMA auto_vacuum = 2")  # incremental, from the next VACUUM on
                 connection.exec_driver_sql("VACUUM")
             while _pragma(connection, "freelist_count"):
-                connection.exec_driver_sql(f"PRAGMA incremental_vacuum({_PAGES})").fetchall()
+                # SQLAlchemy reads no rows of it, and each row is a step of the work.
+                with closing(connection.connection.cursor()) as cursor:
+                    cursor.execute(f"PRAGMA incremental_vacuum({_PAGES})")
+                    cursor.fetchall()
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        except DBAPIError as error:
-            return f"the file keeps its {before:,} bytes for what comes next ({error.orig})"
+        except (DBAPIError, sqlite3.Error) as error:
+            reason = error.orig if isinstance(error, DBAPIError) else error
+            return f"the file keeps its {before:,} bytes for what comes next ({reason})"
         return f"the file has {_file_bytes(connection):,} bytes, before {before:,}"
 
 

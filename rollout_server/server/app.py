@@ -19,6 +19,7 @@ from envs.server.guard import Guard, http_error, invalid_request
 from envs.server.run import run_app
 from rollout_server.config import RolloutServerSettings, Service, open_service
 from rollout_server.server.adapters import AdapterFolder
+from rollout_server.server.retention import keep_pruned
 from rollout_server.server.routes import UPLOADS, build_routes
 
 __all__ = ["Running", "create_app", "serve"]
@@ -44,9 +45,11 @@ def create_app(
 ) -> FastAPI:
     """The app. Its lifespan opens the service and, however it ends, closes it; the model loads in the background.
 
-    ``opener`` gives the service. Raises ConfigError in the lifespan for settings that it refuses.
+    ``opener`` gives the service. Raises ConfigError, also in the lifespan, for settings that it refuses.
     """
     running = Running()
+
+    retention = settings.retention()
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -55,11 +58,13 @@ def create_app(
             running.adapters = AdapterFolder(limit=settings.adapter_limit)
             running.starting = asyncio.create_task(service.rollouts.engine.start())
             running.starting.add_done_callback(_log_failure)
+            pruning = asyncio.create_task(keep_pruned(service.store, retention, every_s=settings.prune_every_s))
             try:
                 yield
             finally:
                 running.starting.cancel()
-                await asyncio.wait([running.starting])
+                pruning.cancel()
+                await asyncio.wait([running.starting, pruning])
                 await asyncio.to_thread(running.adapters.close)
 
     app = FastAPI(

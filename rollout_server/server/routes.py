@@ -13,9 +13,13 @@ from envs import __version__
 from envs.errors import BackendUnavailable, BadRequest, EnvloopError
 from envs.server.schemas import ErrorAnswer
 from rollout_server.protocols import PROTOCOLS
+from rollout_server.replay_fork_many import ForkOptions, fork_many
 from rollout_server.serialize import dumps, episode_to_json, policy_to_json, request_from_json
 from rollout_server.server.schemas import (
+    EpisodeQuery,
     EpisodesAnswer,
+    ForkEpisode,
+    ForksAnswer,
     GroupsAnswer,
     PoliciesAnswer,
     PolicyAnswer,
@@ -107,26 +111,13 @@ def build_routes(running: Running) -> APIRouter:
         return _json({"policies": [policy_to_json(policy) for policy in found]})
 
     @router.get("/v1/episodes", tags=["episodes"], responses={200: {"model": EpisodesAnswer}, **_errors()})
-    async def episodes(  # noqa: PLR0917 - parameters of the query
-        env: str | None = None,
-        task_id: str | None = None,
-        task_type: str | None = None,
-        split: str | None = None,
-        policy: str | None = None,
-        status: str | None = None,
-        run: str | None = None,
-        group_id: str | None = None,
-        min_reward: float | None = None,
-        offset: Annotated[int, Query(ge=0)] = 0,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    ) -> Response:
+    async def episodes(query: Annotated[EpisodeQuery, Query()]) -> Response:
         """Stored episodes that match, the newest first, without their turns."""
-        filters: dict[str, Any] = {"env": env, "task_id": task_id, "task_type": task_type, "split": split}
-        filters |= {"policy": policy, "status": status, "run": run, "group_id": group_id, "min_reward": min_reward}
+        filters: dict[str, Any] = query.filters()
         store = running.service.store
 
         def look() -> Response:
-            found = store.query(limit=limit, offset=offset, **filters)
+            found = store.query(limit=query.limit, offset=query.offset, **filters)
             return _json({"episodes": [s.to_json() for s in found], "total": store.count(**filters)})
 
         return await asyncio.to_thread(look)
@@ -145,6 +136,20 @@ def build_routes(running: Running) -> APIRouter:
             return HTMLResponse(episode_to_html(found), headers={"X-Content-Type-Options": "nosniff"})
 
         return await asyncio.to_thread(look)
+
+    @router.post(
+        "/v1/episodes/{episode_id}/fork",
+        tags=["episodes"],
+        status_code=201,
+        responses={201: {"model": ForksAnswer}, **_errors(404, 409, 503)},
+    )
+    async def fork(episode_id: str, body: ForkEpisode) -> Response:
+        """Go on from a turn of a stored episode, `count` times, with a policy of this server; each fork is stored."""
+        service = running.service
+        parent = await asyncio.to_thread(service.store.get, episode_id)
+        options = ForkOptions(**body.model_dump(exclude={"policy"}))
+        forks = await fork_many(service, parent, options, policy=body.policy)
+        return await asyncio.to_thread(lambda: _json({"episodes": [episode_to_json(found) for found in forks]}, 201))
 
     @router.get("/healthz", tags=["server"])
     async def health() -> Response:

@@ -13,7 +13,10 @@ from envs.types import EpisodeStatus
 from rollout_server.types import RolloutRequest
 
 __all__ = [
+    "EpisodeQuery",
     "EpisodesAnswer",
+    "ForkEpisode",
+    "ForksAnswer",
     "GroupsAnswer",
     "PoliciesAnswer",
     "PolicyAnswer",
@@ -84,6 +87,57 @@ class EpisodesAnswer(BaseModel):
 
     episodes: list[_SummaryAnswer]
     total: int
+
+
+class EpisodeQuery(BaseModel):
+    """Which stored episodes: every named parameter must match; one that comes several times, either of its values."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    env: list[str] | None = None
+    task_id: list[str] | None = None
+    task_type: list[str] | None = None
+    split: list[str] | None = None
+    protocol: list[str] | None = None
+    engine: list[str] | None = None
+    model: list[str] | None = None
+    policy: list[str] | None = None
+    status: list[str] | None = None
+    run: list[str] | None = None
+    group_id: list[str] | None = None
+    min_reward: float | None = None
+    max_reward: float | None = None
+    since: str | None = Field(None, description="ISO 8601 date or time (UTC unless it says otherwise), or an age: 7d.")
+    until: str | None = Field(None, description="Likewise; exclusive.")
+    offset: int = Field(0, ge=0, le=2**31)
+    limit: int = Field(100, ge=1, le=1000)
+
+    def filters(self) -> dict[str, Any]:
+        """What the store is asked for."""
+        return self.model_dump(exclude={"offset", "limit"}, exclude_none=True)
+
+
+class ForkEpisode(BaseModel):
+    """Where to go on from a stored episode, with which policy (none: the current one), and how."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"at": 3, "policy": "step-12"}]})
+
+    at: int = Field(ge=0, le=100_000)
+    policy: str | None = None
+    count: int = Field(1, ge=1, le=256)
+    temperature: float | None = Field(None, ge=0, le=100)
+    max_tokens: int | None = Field(None, ge=1, le=2**31)
+    max_turns: int | None = Field(None, ge=1, le=100_000)
+    max_episode_tokens: int | None = Field(None, ge=2, le=2**31)
+    seed: int = Field(0, ge=0, le=2**63)
+    same_policy: bool | None = None
+    run: str = Field("", max_length=128)
+
+
+class ForksAnswer(BaseModel):
+    """The forks, as ``rollout_server.serialize.episode_to_json`` writes them."""
+
+    episodes: list[dict[str, Any]]
 
 
 class _ErrorBody(BaseModel):
