@@ -6,21 +6,28 @@ import dataclasses
 import random
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import episode_samples
 import pymysql
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from episode_samples import sample_episode
-from sqlalchemy import URL, create_engine, text
+from sqlalchemy import URL, create_engine, inspect, text
 
+import rollout_server.store_migrations as migrations
 from envs.dbbench.mysql_server import PrivateServer
 from envs.errors import BackendUnavailable, ConfigError, Conflict, UnknownEpisode
-from rollout_server.episode_store import EpisodeStore
+from envs.types import EpisodeStatus
+from rollout_server.episode_store import EpisodeStore, summarize
 from rollout_server.episode_table import Base
+from rollout_server.serialize import dumps, episode_to_json
 from rollout_server.store_migrations import VERSION_TABLE
+from rollout_server.store_retention import Retention
 
 OPEN_AND_ADD = """
 import sys
@@ -101,8 +108,8 @@ def test_the_migrations_make_what_the_models_say(url):
 
 def test_processes_may_open_a_new_store_at_once(url):
     tests = str(Path(episode_samples.__file__).parent)
-    command = [sys.executable, "-c", f"import sys; sys.path.append({tests!r})\n{OPEN_AND_ADD}", url]
-    opened = [subprocess.Popen([*command, f"e{i}"], stderr=subprocess.PIPE, text=True) for i in range(3)]
+    opener = [sys.executable, "-c", f"import sys; sys.path.append({tests!r})\n{OPEN_AND_ADD}", url]
+    opened = [subprocess.Popen([*opener, f"e{i}"], stderr=subprocess.PIPE, text=True) for i in range(3)]
     assert [(process.communicate()[1], process.returncode) for process in opened] == [("", 0)] * 3
     with EpisodeStore(url) as store:
         assert store.count() == 3
@@ -121,3 +128,63 @@ def test_a_store_of_a_newer_version_is_refused(url):
 def test_a_database_that_is_not_there_is_reported(url):
     with pytest.raises(BackendUnavailable, match="Unknown database"):
         EpisodeStore(url.replace("/store_", "/no_store_"))
+
+
+def test_filters_figures_and_retention(url):
+    failed = EpisodeStatus.INFRASTRUCTURE_ERROR
+    with EpisodeStore(url) as store:
+        store.add_many(
+            [
+                sample_episode(id=f"{i:04d}", started_at=f"2026-01-{1 + i // 20:02d}T00:00:00.{i % 20:03d}+00:00")
+                for i in range(450)
+            ]
+        )
+        store.add(sample_episode(id="f", status=failed, reward=None, policy="Step", started_at="2026-02-01"))
+        assert store.count(since="2026-01-03", until="2026-01-04") == 20
+        assert store.count(status=[failed, "cancelled"], max_reward=None) == 1
+        assert [(r.key["policy"], r.episodes, r.success) for r in store.stats(["policy"])] == [
+            ("Step", 1, None),
+            ("base", 450, 1.0),
+        ]
+        (whole,) = store.stats(["day"], since="2026-01-02", until="2026-01-03")
+        assert (whole.key, whole.turns, whole.tokens) == ({"day": "2026-01-02"}, 2.0, 12.0)
+        report = store.prune(Retention(keep_last=30), policy="base")
+        assert (report.matched, report.deleted) == (450, 420)
+        assert "the database server keeps the space" in report.space
+        assert store.prune(Retention(max_bytes=0), env="alfworld").deleted == 31
+        assert store.count() == 0
+
+
+def older_store(url, episodes):
+    """A store of the first schema with these episodes."""
+    engine = create_engine(url.replace("mysql://", "mysql+pymysql://"))
+    with engine.connect() as connection, migrations._only_one(connection):
+        config = Config()
+        config.set_main_option("script_location", str(migrations._SCRIPTS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    with engine.begin() as connection:
+        for episode in episodes:
+            fields = summarize(episode).to_json() | {"seed": str(episode.seed), "status": episode.status.value}
+            fields["body"] = zlib.compress(dumps(episode_to_json(episode)).encode())
+            statement = f"INSERT INTO episodes ({', '.join(fields)}) VALUES (:{', :'.join(fields)})"
+            connection.execute(text(statement), fields)
+    return engine
+
+
+def test_a_store_of_the_first_schema_keeps_every_record_wherever_its_migration_stopped(url):
+    """A server's table definitions commit at once: what a killed migration has done must be gone on with."""
+    episodes = [sample_episode(id=f"{i}") for i in range(3)]
+    engine = older_store(url, episodes)
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE episodes ADD COLUMN body_bytes BIGINT NOT NULL DEFAULT 0"))
+        connection.execute(text("CREATE TABLE episode_bodies LIKE episodes"))
+        for name in [c["name"] for c in inspect(connection).get_columns("episodes") if c["name"] not in ("id", "body")]:
+            connection.execute(text(f"ALTER TABLE episode_bodies DROP COLUMN {name}"))
+        connection.execute(text("INSERT INTO episode_bodies SELECT id, body FROM episodes LIMIT 1"))
+        connection.execute(text("CREATE INDEX ix_episodes_run_started_at_id ON episodes (run, started_at, id)"))
+    engine.dispose()
+    with EpisodeStore(url) as store:
+        assert list(store.iter_episodes()) == episodes
+        (figures,) = store.stats()
+        assert figures.bytes > 3 * 100

@@ -22,9 +22,11 @@ from rollout_server.replay_fork import ForkRequest, fork_episode
 from rollout_server.replay_hand import HandEngine, LineInput, read_action
 from rollout_server.tokenizer import ByteTokenizer, HFTokenizer
 from rollout_server.types import FinishReason, PolicyVersion, RolloutRequest, TaskRef
+from trainer.datasets import IGNORED, sft_rows
+from trainer.splits import SplitGuard
 
 BASE = PolicyVersion()
-WHOLE = 1_000_000
+ROOM = 1_000_000
 
 
 @pytest.fixture
@@ -121,6 +123,10 @@ async def test_a_model_goes_on_only_in_the_tokens_that_it_knows(houses, plan, sm
     own = ScriptedEngine("expert", tokenizer)
     fork = await fork_episode(parent, ForkRequest(at=1), client=houses, engine=own, policy=BASE)
     assert (fork.reward, ids(fork, 1)) == (1.0, ids(parent, 1))
+    rows = sft_rows([fork], tokenizer, max_length=ROOM, guard=SplitGuard())
+    (labels,) = rows.labels
+    assert set(labels[: len(ids(parent, 1))]) == {IGNORED}
+    assert [label for label in labels if label != IGNORED] == [i for t in fork.turns[1:] for i in t.completion_ids]
 
 
 def changed(episode, turn, **fields):
@@ -192,7 +198,7 @@ async def test_an_episode_that_the_machinery_lost_goes_on_where_it_was_lost(hous
 async def test_a_database_is_rebuilt_by_its_statements():
     app = create_app(EnvServerSettings(envs=("dbbench",), dbbench={"url": "sqlite:"}))
     async with EnvClient.in_process(app) as client:
-        request = RolloutRequest((TaskRef("dbbench", task_id="generated/2"),), max_turns=2, max_episode_tokens=WHOLE)
+        request = RolloutRequest((TaskRef("dbbench", task_id="generated/2"),), max_turns=2, max_episode_tokens=ROOM)
         (group,) = await LocalRollouts(client, ScriptedEngine("random")).rollouts(request)
         (parent,) = group.episodes
         fork = await fork_episode(parent, ForkRequest(at=2), client=client, engine=ScriptedEngine("gold"), policy=BASE)
