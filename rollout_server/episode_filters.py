@@ -16,7 +16,7 @@ from rollout_server.episode_table import EpisodeRow
 
 __all__ = ["EpisodeFilters", "conditions", "parse_age", "parse_bytes", "parse_time", "read_filters"]
 
-type OneOrSeveral = str | Sequence[str]
+type _OneOrSeveral = str | Sequence[str]
 
 
 class EpisodeFilters(TypedDict, total=False):
@@ -27,17 +27,17 @@ class EpisodeFilters(TypedDict, total=False):
     date or time (UTC unless it names a zone), or an age such as ``36h`` or ``7d``.
     """
 
-    env: OneOrSeveral
-    task_id: OneOrSeveral
-    task_type: OneOrSeveral
-    split: OneOrSeveral
-    protocol: OneOrSeveral
-    engine: OneOrSeveral
-    model: OneOrSeveral
-    policy: OneOrSeveral
-    status: EpisodeStatus | OneOrSeveral
-    run: OneOrSeveral
-    group_id: OneOrSeveral
+    env: _OneOrSeveral
+    task_id: _OneOrSeveral
+    task_type: _OneOrSeveral
+    split: _OneOrSeveral
+    protocol: _OneOrSeveral
+    engine: _OneOrSeveral
+    model: _OneOrSeveral
+    policy: _OneOrSeveral
+    status: EpisodeStatus | _OneOrSeveral
+    run: _OneOrSeveral
+    group_id: _OneOrSeveral
     min_reward: float
     max_reward: float
     since: str | datetime

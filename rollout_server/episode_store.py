@@ -167,15 +167,23 @@ class EpisodeStore:
         with self._session() as session:
             return [read_stats(by, row) for row in session.execute(statement)]
 
-    def prune(self, retention: Retention, *, dry_run: bool = False, **filters: Unpack[EpisodeFilters]) -> PruneReport:
+    def prune(
+        self,
+        retention: Retention,
+        *,
+        dry_run: bool = False,
+        stop: threading.Event | None = None,
+        **filters: Unpack[EpisodeFilters],
+    ) -> PruneReport:
         """Delete matching episodes that ``retention`` does not keep, in small transactions, and give the space back.
 
-        ``dry_run`` only counts. Raises InvalidOption where no rule is given: nothing goes by accident.
+        ``dry_run`` only counts; ``stop``, once set, ends it after the transaction under way. Raises InvalidOption where
+        no rule is given: nothing goes by accident.
         """
         if not retention.bounds:
             raise InvalidOption("nothing says which episodes may go", hint="an age, a number or a size to keep")
-        report = prune_rows(self._session, conditions(filters), retention, dry_run=dry_run)
-        if dry_run or not report.deleted or self._memory:
+        report = prune_rows(self._session, conditions(filters), retention, dry_run=dry_run, stop=stop)
+        if dry_run or not report.deleted or self._memory or (stop is not None and stop.is_set()):
             return report
         with self._reported(), self._guard(write=True):
             return replace(report, space=release_space(self._engine))

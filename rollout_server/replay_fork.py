@@ -11,6 +11,7 @@ import asyncio
 import itertools
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 from envs.client import EnvClient
 from envs.errors import Conflict, InfrastructureError, InvalidOption
@@ -219,6 +220,10 @@ class _Resumed:
 
     async def close(self) -> None:
         """Nothing: whoever opened the real engine closes it."""
+
+    def __getattr__(self, name: str) -> Any:
+        """What else an engine may have, such as ``max_model_len``."""
+        return getattr(self._engine, name)
 
     def _compare(self, request: GenerationRequest) -> None:
         parent, script = self._parent, request.script

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass
@@ -85,8 +86,9 @@ def prune_rows(
     *,
     dry_run: bool,
     now: datetime | None = None,
+    stop: threading.Event | None = None,
 ) -> PruneReport:
-    """Delete what ``retention`` does not keep among the matching episodes, the oldest first."""
+    """Delete what ``retention`` does not keep among the matching episodes, the oldest first, until ``stop`` is set."""
     with sessions() as session:
         matched = session.scalar(select(func.count()).select_from(EpisodeRow).where(*where)) or 0
         last = _last_to_go(session, where, retention, now or datetime.now(UTC))
@@ -100,7 +102,7 @@ def prune_rows(
     if dry_run:
         return PruneReport(matched, count, int(size), dry_run, oldest)
     deleted = freed = 0
-    while True:
+    while stop is None or not stop.is_set():
         with sessions(write=True) as session:
             chosen = select(EpisodeRow.id, EpisodeRow.body_bytes).where(*going).order_by(*_ORDER).limit(_BATCH)
             rows = session.execute(chosen).all()

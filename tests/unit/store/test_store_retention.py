@@ -224,7 +224,7 @@ async def test_a_server_prunes_at_once_and_again_and_says_so(store, caplog):
 
 
 async def test_a_server_goes_on_where_its_store_is_away(store, caplog, monkeypatch):
-    def away(_retention):
+    def away(_retention, *, stop):
         raise BackendUnavailable("the store is away")
 
     monkeypatch.setattr(store, "prune", away)
@@ -236,6 +236,25 @@ async def test_a_server_goes_on_where_its_store_is_away(store, caplog, monkeypat
         pruning.cancel()
         await asyncio.wait([pruning])
     assert "the store is away" in caplog.records[0].message
+
+
+async def test_a_server_that_ends_ends_its_pruning_first(store):
+    store.add_many(numbered(1000))
+    began, may_go = threading.Event(), threading.Event()
+
+    @event.listens_for(store._engine, "commit")
+    def hold(_connection):
+        began.set()
+        may_go.wait(30)
+
+    pruning = asyncio.create_task(keep_pruned(store, Retention(keep_last=0), every_s=1e9))
+    await asyncio.to_thread(began.wait, 30)
+    pruning.cancel()
+    await asyncio.sleep(0)  # the cancellation arrives while a transaction is under way
+    assert not pruning.done()
+    may_go.set()
+    await asyncio.wait([pruning])
+    assert store.count() == 800
 
 
 def test_the_servers_settings_are_a_retention():
