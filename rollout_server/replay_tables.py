@@ -57,7 +57,7 @@ def comparison_table(found: Comparison, name_a: str, name_b: str) -> Table:
 def _table(keys: Sequence[str], figures: Sequence[str]) -> Table:
     table = Table(box=None, header_style="bold")
     for name in keys:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", min_width=10)
     for name in figures:
         table.add_column(name, justify="right", no_wrap=True)
     return table
