@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, func
 
 from envs.errors import InvalidOption
 from envs.types import EpisodeStatus
@@ -63,14 +63,15 @@ def conditions(filters: EpisodeFilters) -> list[ColumnElement[bool]]:
             f"no filter {', '.join(unknown)}", hint=f"known: {', '.join(EpisodeFilters.__annotations__)}"
         )
     found: list[ColumnElement[bool]] = []
-    for name in _TEXTS:
-        if name in given:
-            wanted = [given[name]] if isinstance(given[name], str) else list(given[name])
-            values = [str(value) for value in wanted]
-            if name == "status":
-                _check_statuses(values)
-            column = getattr(EpisodeRow, name)
-            found.append(column == values[0] if len(values) == 1 else column.in_(values))
+    texts = {name: _values(given[name]) for name in _TEXTS if name in given}
+    _check_statuses(texts.get("status", ()))
+    index = _best_index(texts)
+    for name, values in texts.items():
+        column = getattr(EpisodeRow, name)
+        if name != index:
+            # SQLite knows no statistics and may look through the index of a filter that nearly all rows pass.
+            column = func.coalesce(column, "")
+        found.append(column == values[0] if len(values) == 1 else column.in_(values))
     if "min_reward" in given:
         found.append(EpisodeRow.reward >= _number("min_reward", given["min_reward"]))
     if "max_reward" in given:
@@ -139,6 +140,17 @@ def parse_time(value: str | datetime, *, now: datetime | None = None) -> str:
         ) from error
     text = moment.replace(tzinfo=None).isoformat()
     return text.rstrip("0") if "." in text else text
+
+
+def _values(given: str | Sequence[str]) -> list[str]:
+    return [str(value) for value in ([given] if isinstance(given, str) else given)]
+
+
+def _best_index(texts: Mapping[str, Sequence[str]]) -> str | None:
+    """The filter that leaves the fewest rows, as a rule: the one whose index is to be used."""
+    rare_status = "status" in texts and EpisodeStatus.COMPLETED not in texts["status"]
+    order = ("group_id", "task_id", "run", "policy", *(("status",) if rare_status else ()), "task_type", "split")
+    return next((name for name in (*order, "status", "env") if name in texts), None)
 
 
 def _check_statuses(values: Sequence[str]) -> None:

@@ -40,7 +40,8 @@ class EpisodeRow(Base):
     __tablename__ = "episodes"
     __table_args__ = (
         Index(None, "started_at", "id"),
-        Index(None, "env", "task_id"),
+        Index(None, "env", "started_at", "id"),
+        Index(None, "task_id", "started_at", "id"),
         Index(None, "run", "started_at", "id"),
         Index(None, "policy", "started_at", "id"),
         Index(None, "status", "started_at", "id"),

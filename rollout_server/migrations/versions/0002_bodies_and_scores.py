@@ -15,10 +15,10 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-_OLD = {"ix_episodes_run": ["run"], "ix_episodes_policy": ["policy"]}
+_OLD = {"ix_episodes_env_task_id": ["env", "task_id"], "ix_episodes_run": ["run"], "ix_episodes_policy": ["policy"]}
 _NEW = {
     f"ix_episodes_{name}_started_at_id": [name, "started_at", "id"]
-    for name in ("run", "policy", "status", "split", "task_type")
+    for name in ("env", "task_id", "run", "policy", "status", "split", "task_type")
 }
 
 

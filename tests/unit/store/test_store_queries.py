@@ -8,11 +8,13 @@ import pytest
 from episode_samples import sample_episode
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import select
 
 from envs.errors import InvalidOption, UnknownEpisode
 from envs.types import EpisodeStatus, Task
-from rollout_server.episode_filters import parse_age, parse_time, read_filters
+from rollout_server.episode_filters import conditions, parse_age, parse_time, read_filters
 from rollout_server.episode_store import EpisodeStore, summarize
+from rollout_server.episode_table import EpisodeRow
 
 FAILED = EpisodeStatus.INFRASTRUCTURE_ERROR
 
@@ -116,6 +118,31 @@ def test_bounds_compare_as_the_times_do(start, bound, form, hours):
     given_bound = parse_time(bound.astimezone(timezone(timedelta(hours=hours))))
     assert (recorded >= given_bound) == (start >= bound)
     assert recorded >= parse_time(start)
+
+
+@pytest.mark.parametrize(
+    ("filters", "index"),
+    [
+        ({}, "started_at_id"),
+        ({"env": "alfworld"}, "env_started_at_id"),
+        ({"run": "r", "status": "completed", "env": "alfworld"}, "run_started_at_id"),
+        ({"policy": "p", "split": "generated"}, "policy_started_at_id"),
+        ({"policy": "p", "run": "r", "task_id": "t", "env": "e"}, "task_id_started_at_id"),
+        ({"status": FAILED, "split": "generated"}, "status_started_at_id"),
+        ({"status": "completed", "task_type": "heat"}, "task_type_started_at_id"),
+        ({"group_id": "g", "run": "r"}, "group_id"),
+        ({"run": ["r", "s"], "since": "2026-01-01"}, "run_started_at_id"),
+    ],
+)
+def test_a_page_is_read_from_the_index_of_the_rarest_filter(store, filters, index):
+    """SQLite without statistics would take any; the wrong one reads nearly every row."""
+    statement = select(EpisodeRow.id).where(*conditions(filters))
+    statement = statement.order_by(EpisodeRow.started_at.desc(), EpisodeRow.id.desc()).limit(20)
+    with store._session() as session:
+        text = str(statement.compile(session.get_bind(), compile_kwargs={"literal_binds": True}))
+        plan = " ".join(row[3] for row in session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {text}"))
+    assert f"INDEX ix_episodes_{index} " in f"{plan} "
+    assert ("TEMP B-TREE" in plan) == (index == "group_id" or isinstance(filters.get("run"), list))
 
 
 def test_figures_are_those_of_the_episodes(store):
