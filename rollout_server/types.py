@@ -130,7 +130,8 @@ class Turn:
 
     ``completion_ids`` (mask 1) are followed by ``environment_ids`` (mask 0): the end-of-turn token where the completion
     was cut, the reply's messages and the header of the next turn. Empty after the last turn. ``text`` is the completion
-    decoded for reading and parsing only. ``reply`` is the reply's text as the policy saw it.
+    decoded for reading and parsing only. ``reply`` is the reply's text as the policy saw it. ``given``: the turn was
+    played in an earlier episode that this one goes on from (``prefix.py``); it is context, and its mask is 0.
     """
 
     index: int
@@ -144,6 +145,7 @@ class Turn:
     environment_ids: tuple[int, ...] = ()
     generate_s: float = 0.0
     environment_s: float = 0.0
+    given: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,20 +202,18 @@ class Episode:
 
     @property
     def mask(self) -> tuple[int, ...]:
-        """1 for a token that the policy sampled, 0 for one of the environment, shape (T,)."""
-        return tuple(m for t in self.turns for m in (1,) * len(t.completion_ids) + (0,) * len(t.environment_ids))
+        """1 for a token that the policy sampled in this episode, 0 for any other, shape (T,)."""
+        return tuple(m for t in self.turns for m in _column(t, (1,) * len(t.completion_ids), 0))
 
     @property
     def logprobs(self) -> tuple[float, ...]:
-        """The sampled logprob of every policy token and 0.0 for environment tokens, shape (T,)."""
-        return tuple(p for t in self.turns for p in (*t.logprobs, *((0.0,) * len(t.environment_ids))))
+        """The sampled logprob of every token of mask 1 and 0.0 for the others, shape (T,)."""
+        return tuple(p for t in self.turns for p in _column(t, t.logprobs, 0.0))
 
     @property
     def policy_versions(self) -> tuple[str, ...]:
-        """The policy version of every token ("" for environment tokens), shape (T,)."""
-        return tuple(
-            v for t in self.turns for v in (t.policy,) * len(t.completion_ids) + ("",) * len(t.environment_ids)
-        )
+        """The policy version of every token of mask 1, "" for the others, shape (T,)."""
+        return tuple(v for t in self.turns for v in _column(t, (t.policy,) * len(t.completion_ids), ""))
 
     @property
     def steps(self) -> tuple[StepRecord, ...]:
@@ -229,6 +229,11 @@ class Episode:
     def success(self) -> bool:
         """Whether the benchmark counts the episode as solved."""
         return self.reward is not None and self.reward >= 1.0
+
+
+def _column[T](turn: Turn, sampled: tuple[T, ...], other: T) -> tuple[T, ...]:
+    """A turn's part of a column of an episode: ``sampled`` for its own tokens, ``other`` for what was given."""
+    return ((other,) * len(sampled) if turn.given else sampled) + (other,) * len(turn.environment_ids)
 
 
 @dataclass(frozen=True, slots=True)

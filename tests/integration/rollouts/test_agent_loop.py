@@ -174,7 +174,7 @@ async def test_an_episode_that_is_gone_on_the_server_is_no_result(keeper, plan) 
 
 
 async def test_a_full_server_is_asked_again_then_given_up(house_app, plan, monkeypatch) -> None:
-    monkeypatch.setattr("rollout_server.agent_loop._BACKOFF_S", 0.0)
+    monkeypatch.setattr("rollout_server.env_episode._BACKOFF_S", 0.0)
     async with EnvClient.in_process(house_app) as client:
         todo = await plan(client)
         held = [await client.create("alfworld", task_id=todo.task.id) for _ in range(8)]
