@@ -52,10 +52,11 @@ class Message:
 
 
 class FinishReason(StrEnum):
-    """Why a completion ended: by the policy's own end-of-turn token, or cut at ``max_tokens``."""
+    """Why a completion ended: by the policy's own end-of-turn token, cut at ``max_tokens``, or cut by time."""
 
     STOP = "stop"
     LENGTH = "length"
+    TIME = "time"
 
 
 @dataclass(frozen=True, slots=True)
