@@ -15,15 +15,29 @@ from envs.client import EnvClient, EpisodeView
 from envs.errors import Conflict, InfrastructureError
 from envs.types import EnvSpec, EpisodeStatus, JsonObject, Observation, Task
 from rollout_server.chat import ChatFormat
+from rollout_server.constraints import Constrain, Constraint
 from rollout_server.engines.base import Engine, GenerationRequest, ScriptContext
 from rollout_server.env_episode import EnvEpisode
 from rollout_server.prefix import Prefix
 from rollout_server.protocols.base import AgentProtocol, Opening, ParsedTurn, ProtocolSession
+from rollout_server.repetition import RepetitionWatch
 from rollout_server.rewards import reward_parts, shaping_options
 from rollout_server.transcript import Transcript
-from rollout_server.types import Episode, PolicyVersion, RewardWeights, SamplingParams, Turn
+from rollout_server.turn_sampling import Repin, TurnSampler, check_constrain
+from rollout_server.types import (
+    Episode,
+    FinishReason,
+    PolicyVersion,
+    RepetitionRule,
+    RewardWeights,
+    SamplingParams,
+    Turn,
+    TurnConstraint,
+)
 
 __all__ = ["EpisodePlan", "play_episode", "turn_seed"]
+
+type _Played = tuple[Turn, ParsedTurn, list[EpisodeView]]
 
 _EMPTY: JsonObject = MappingProxyType({})
 
@@ -33,7 +47,7 @@ class EpisodePlan:
     """Everything that decides an episode before it begins. ``member`` numbers a request's episodes of one task.
 
     ``prefix``: turns of an earlier episode that are played again first (same task, seed, options and protocol); the
-    policy goes on from there. They count as turns.
+    policy goes on from there. They count as turns. The other fields are those of ``RolloutRequest``.
     """
 
     env: EnvSpec
@@ -50,6 +64,11 @@ class EpisodePlan:
     rewards: RewardWeights = field(default_factory=RewardWeights)
     metadata: JsonObject = field(default_factory=lambda: _EMPTY)
     prefix: Prefix | None = None
+    max_turn_s: float | None = None
+    max_episode_s: float | None = None
+    max_invalid_turns: int | None = None
+    repetition: RepetitionRule | None = None
+    constrain: Constrain = Constrain.NONE
 
 
 def turn_seed(seed: int, task_id: str, member: int, turn: int) -> int:
@@ -64,23 +83,32 @@ async def play_episode(
     plan: EpisodePlan,
     *,
     on_cancelled: Callable[[Episode], None] | None = None,
+    repin: Repin | None = None,
 ) -> Episode:
     """Play one episode through the env server and close it there, whatever happens.
 
     Ends: COMPLETED by the environment; TRUNCATED_TURNS at ``max_turns`` (or the environment's own limit);
-    TRUNCATED_TOKENS where another whole turn would not fit into ``max_episode_tokens``; INVALID_ACTION by the
-    protocol's rule; INFRASTRUCTURE_ERROR, with the reason and no reward, where the env server or the engine failed.
+    TRUNCATED_TOKENS where another whole turn would not fit into ``max_episode_tokens``; TRUNCATED_TIME where a turn or
+    the episode took too long; REPETITION and INVALID_ACTION by the protocol's rules or the plan's;
+    INFRASTRUCTURE_ERROR, with the reason and no reward, where the env server or the engine failed. Where the engine has
+    lost the plan's policy, ``repin`` gives the version to go on with; without it that is such a failure.
+
     Where cancelled, ``on_cancelled`` gets what was played so far, then the cancellation goes on. Other exceptions
-    propagate: Conflict where the environment answers the plan's ``prefix`` otherwise than it was recorded, or where the
-    episode ends within it.
+    propagate: InvalidOption where the plan's constraint cannot be held to; Conflict where the environment answers the
+    plan's ``prefix`` otherwise than it was recorded, or where the episode ends within it.
 
     The record's metadata has ``invalid_turns`` beside the plan's: indices of turns with an invalid or missing action;
     and, where the environment tells them, the ``backend`` that played it and, by name, how often each of its ``limits``
     was met.
     """
-    player = _Player(client, engine, plan)
+    check_constrain(engine, plan.protocol, plan.env, plan.constrain)
+    sampler = TurnSampler(
+        engine, plan.policy, max_turn_s=plan.max_turn_s, max_episode_s=plan.max_episode_s, repin=repin
+    )
+    player = _Player(client, engine, plan, sampler)
     try:
-        return await player.play()
+        async with sampler:
+            return await player.play()
     except asyncio.CancelledError:
         if on_cancelled is not None:
             on_cancelled(player.record(EpisodeStatus.CANCELLED))
@@ -90,9 +118,11 @@ async def play_episode(
 class _Player:
     """The mutable state of one episode in play."""
 
-    def __init__(self, client: EnvClient, engine: Engine, plan: EpisodePlan) -> None:
+    def __init__(self, client: EnvClient, engine: Engine, plan: EpisodePlan, sampler: TurnSampler) -> None:
         self._env = EnvEpisode(client)
         self._engine = engine
+        self._sampler = sampler
+        self._watch = RepetitionWatch(plan.repetition)
         self._plan = plan
         self._chat = ChatFormat(engine.tokenizer)
         self._options = {**plan.protocol.env_options(plan.env), **plan.options}
@@ -133,15 +163,16 @@ class _Player:
         given = len(plan.prefix.turns) if plan.prefix else 0
         for index in range(max_turns):
             again = index < given
-            turn, parsed, views = await (self._again if again else self._turn)(index, transcript, session)
+            played = await (self._again if again else self._turn)(index, transcript, session)
+            if played is None:
+                return EpisodeStatus.TRUNCATED_TIME, f"turn {index} was not sampled in time"
+            turn, parsed, views = played
             self._turns.append(turn)
-            view = self._env.view
-            if again and (view.status.over or parsed.ends is not None):
+            ends = self._ending(index, parsed, given=again)
+            if ends is not None and again:
                 raise Conflict(f"the episode ends with its turn {index}: nothing follows it", hint="begin before it")
-            if view.status.over and parsed.ends is None:
-                return view.status, ""
-            if parsed.ends is not None:
-                return await self._end(parsed.ends, session)
+            if ends is not None:
+                return await self._end(ends, session)
             if index + 1 == max_turns:
                 break
             reply = session.reply(parsed, views)
@@ -156,20 +187,39 @@ class _Player:
             self._turns[-1] = replace(turn, reply=text, environment_ids=tuple(ids))
         return await self._end(EpisodeStatus.TRUNCATED_TURNS, session)
 
-    async def _turn(
-        self, index: int, transcript: Transcript, session: ProtocolSession
-    ) -> tuple[Turn, ParsedTurn, list[EpisodeView]]:
+    def _ending(self, index: int, parsed: ParsedTurn, *, given: bool) -> EpisodeStatus | None:
+        """How a turn that was just played ends the episode: by the protocol, the environment, a rule; None: not."""
+        plan = self._plan
+        repeats = self._watch.saw(parsed, self._turns[index].text)
+        if parsed.ends is not None:
+            return parsed.ends
+        if self._env.view.status.over:
+            return self._env.view.status
+        if given:
+            return None
+        if repeats:
+            return EpisodeStatus.REPETITION
+        most = plan.max_invalid_turns
+        if most is not None and index + 1 >= most and self._invalid[-most:] == [*range(index + 1 - most, index + 1)]:
+            return EpisodeStatus.INVALID_ACTION
+        return None
+
+    async def _turn(self, index: int, transcript: Transcript, session: ProtocolSession) -> _Played | None:
+        """Sample a turn and do what it says; None where its time was over before anything of it is known."""
         before = time.perf_counter()
-        completion = await self._engine.generate(self._request(index, transcript))
-        if not completion.token_ids:
-            raise InfrastructureError(f"engine {self._engine.name} sampled no token", hint="see the engine's log")
+        request = self._request(index, transcript)
+        completion = await self._sampler.sample(request)
+        if completion is None:
+            return None
         transcript.add_completion(completion)
         generated = time.perf_counter()
         text = self._text(completion.token_ids)
-        parsed = session.parse(text)
+        # What time has cut is recorded and not acted on.
+        cut = completion.finish_reason is FinishReason.TIME
+        parsed = ParsedTurn(ends=EpisodeStatus.TRUNCATED_TIME) if cut else session.parse(text)
         views, steps, refused = await self._env.step_all(parsed.actions)
         missing = not parsed.actions or bool(parsed.errors) or parsed.ends is EpisodeStatus.INVALID_ACTION
-        if missing or refused or not all(step.valid for step in steps):
+        if not cut and (missing or refused or not all(step.valid for step in steps)):
             self._invalid.append(index)
         turn = Turn(
             index=index,
@@ -181,12 +231,11 @@ class _Player:
             steps=tuple(steps),
             generate_s=generated - before,
             environment_s=time.perf_counter() - generated,
+            constraint=_recorded(request.constraint),
         )
         return turn, parsed, views
 
-    async def _again(
-        self, index: int, transcript: Transcript, session: ProtocolSession
-    ) -> tuple[Turn, ParsedTurn, list[EpisodeView]]:
+    async def _again(self, index: int, transcript: Transcript, session: ProtocolSession) -> _Played:
         """Play a given turn again: its words, with what the environment answers now."""
         assert self._plan.prefix is not None, "only a prefix has given turns"
         turn = self._plan.prefix.turn(index, self._chat, self._prompt_ids)
@@ -211,7 +260,9 @@ class _Player:
             render=lambda action, thought: plan.protocol.render_action(plan.env, action, thought),
             episode_seed=turn_seed(base, plan.task.id, plan.member, 0),
         )
-        return GenerationRequest(transcript.ids, plan.sampling.with_seed(seed), plan.policy, script)
+        constraint = plan.protocol.constraint(plan.env, plan.constrain, view.observation)
+        sampling = plan.sampling.with_seed(seed)
+        return GenerationRequest(transcript.ids, sampling, self._sampler.policy, script, constraint)
 
     def _text(self, ids: tuple[int, ...]) -> str:
         tokenizer = self._engine.tokenizer
@@ -259,3 +310,7 @@ class _Player:
             duration_s=time.perf_counter() - self._started,
             metadata={**plan.metadata, "invalid_turns": list(self._invalid), **self._env.told},
         )
+
+
+def _recorded(constraint: Constraint | None) -> TurnConstraint | None:
+    return TurnConstraint(constraint.kind, constraint.digest, constraint.choices) if constraint else None

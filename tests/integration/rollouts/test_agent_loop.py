@@ -92,7 +92,7 @@ async def test_doing_nothing_ends_by_the_protocols_rule_with_reward_0(keeper, pl
     weights = RewardWeights(invalid_action=0.25)
     episode = await play_episode(keeper, ScriptedEngine("noop"), await plan(keeper, rewards=weights))
     assert_whole(episode)
-    assert (episode.status, episode.reward, len(episode.turns)) == (EpisodeStatus.INVALID_ACTION, 0.0, 4)
+    assert (episode.status, episode.reward, len(episode.turns)) == (EpisodeStatus.REPETITION, 0.0, 4)
     assert episode.turns[-1].steps == ()
     assert episode.metadata["invalid_turns"] == [3]
     assert episode.training_reward == -0.25
