@@ -35,13 +35,17 @@ _EMPTY: JsonObject = MappingProxyType({})
 class EpisodeStatus(StrEnum):
     """Where an episode stands. Closed: a new ending is a new member, never a free text.
 
-    ``INFRASTRUCTURE_ERROR`` is no result: such an episode carries no reward and is left out of every mean and gradient.
+    ``TRUNCATED_TURNS``, ``TRUNCATED_TOKENS``, ``TRUNCATED_TIME``: a budget ran out. ``REPETITION``, ``INVALID_ACTION``:
+    a rule on what the policy does. ``INFRASTRUCTURE_ERROR`` is no result: such an episode carries no reward and is left
+    out of every mean and gradient. Nor is ``TRUNCATED_TIME``: seconds measure the machine as well as the policy.
     """
 
     RUNNING = "running"
     COMPLETED = "completed"
     TRUNCATED_TURNS = "truncated_turns"
     TRUNCATED_TOKENS = "truncated_tokens"
+    TRUNCATED_TIME = "truncated_time"
+    REPETITION = "repetition"
     INVALID_ACTION = "invalid_action"
     CANCELLED = "cancelled"
     INFRASTRUCTURE_ERROR = "infrastructure_error"
@@ -54,7 +58,17 @@ class EpisodeStatus(StrEnum):
     @property
     def scored(self) -> bool:
         """Whether the episode has a reward that may be averaged or trained on."""
-        return self not in (EpisodeStatus.RUNNING, EpisodeStatus.CANCELLED, EpisodeStatus.INFRASTRUCTURE_ERROR)
+        return self not in _UNSCORED
+
+
+_UNSCORED = frozenset(
+    {
+        EpisodeStatus.RUNNING,
+        EpisodeStatus.CANCELLED,
+        EpisodeStatus.INFRASTRUCTURE_ERROR,
+        EpisodeStatus.TRUNCATED_TIME,
+    }
+)
 
 
 class SplitRole(StrEnum):

@@ -4,44 +4,51 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any
 
 from envs.client import EnvClient, EpisodeView
-from envs.errors import (
-    CapacityExceeded,
-    Conflict,
-    InfrastructureError,
-    InvalidAction,
-    PayloadTooLarge,
-    UnknownEpisode,
-)
-from envs.types import Action, EnvSpec, EpisodeStatus, JsonObject, Observation, Task
+from envs.errors import Conflict, InfrastructureError
+from envs.types import EnvSpec, EpisodeStatus, JsonObject, Observation, Task
 from rollout_server.chat import ChatFormat
+from rollout_server.constraints import Constrain, Constraint
 from rollout_server.engines.base import Engine, GenerationRequest, ScriptContext
+from rollout_server.env_episode import EnvEpisode
+from rollout_server.prefix import Prefix
 from rollout_server.protocols.base import AgentProtocol, Opening, ParsedTurn, ProtocolSession
+from rollout_server.repetition import RepetitionWatch
 from rollout_server.rewards import reward_parts, shaping_options
 from rollout_server.transcript import Transcript
-from rollout_server.types import Completion, Episode, PolicyVersion, RewardWeights, SamplingParams, StepRecord, Turn
+from rollout_server.turn_sampling import Repin, TurnSampler, check_constrain
+from rollout_server.types import (
+    Episode,
+    FinishReason,
+    PolicyVersion,
+    RepetitionRule,
+    RewardWeights,
+    SamplingParams,
+    Turn,
+    TurnConstraint,
+)
 
 __all__ = ["EpisodePlan", "play_episode", "turn_seed"]
 
-_log = logging.getLogger(__name__)
+type _Played = tuple[Turn, ParsedTurn, list[EpisodeView]]
+
 _EMPTY: JsonObject = MappingProxyType({})
-_CREATE_ATTEMPTS = 6
-_BACKOFF_S = 0.2
-_GRACE_S = 10.0  # how long a cancellation waits for the env server's answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpisodePlan:
-    """Everything that decides an episode before it begins. ``member`` numbers a request's episodes of one task."""
+    """Everything that decides an episode before it begins. ``member`` numbers a request's episodes of one task.
+
+    ``prefix``: turns of an earlier episode that are played again first (same task, seed, options and protocol); the
+    policy goes on from there. They count as turns. The other fields are those of ``RolloutRequest``.
+    """
 
     env: EnvSpec
     task: Task
@@ -56,6 +63,12 @@ class EpisodePlan:
     max_episode_tokens: int = 4096
     rewards: RewardWeights = field(default_factory=RewardWeights)
     metadata: JsonObject = field(default_factory=lambda: _EMPTY)
+    prefix: Prefix | None = None
+    max_turn_s: float | None = None
+    max_episode_s: float | None = None
+    max_invalid_turns: int | None = None
+    repetition: RepetitionRule | None = None
+    constrain: Constrain = Constrain.NONE
 
 
 def turn_seed(seed: int, task_id: str, member: int, turn: int) -> int:
@@ -70,22 +83,32 @@ async def play_episode(
     plan: EpisodePlan,
     *,
     on_cancelled: Callable[[Episode], None] | None = None,
+    repin: Repin | None = None,
 ) -> Episode:
     """Play one episode through the env server and close it there, whatever happens.
 
     Ends: COMPLETED by the environment; TRUNCATED_TURNS at ``max_turns`` (or the environment's own limit);
-    TRUNCATED_TOKENS where another whole turn would not fit into ``max_episode_tokens``; INVALID_ACTION by the
-    protocol's rule; INFRASTRUCTURE_ERROR, with the reason and no reward, where the env server or the engine failed.
+    TRUNCATED_TOKENS where another whole turn would not fit into ``max_episode_tokens``; TRUNCATED_TIME where a turn or
+    the episode took too long; REPETITION and INVALID_ACTION by the protocol's rules or the plan's;
+    INFRASTRUCTURE_ERROR, with the reason and no reward, where the env server or the engine failed. Where the engine has
+    lost the plan's policy, ``repin`` gives the version to go on with; without it that is such a failure.
+
     Where cancelled, ``on_cancelled`` gets what was played so far, then the cancellation goes on. Other exceptions
-    propagate.
+    propagate: InvalidOption where the plan's constraint cannot be held to; Conflict where the environment answers the
+    plan's ``prefix`` otherwise than it was recorded, or where the episode ends within it.
 
     The record's metadata has ``invalid_turns`` beside the plan's: indices of turns with an invalid or missing action;
     and, where the environment tells them, the ``backend`` that played it and, by name, how often each of its ``limits``
     was met.
     """
-    player = _Player(client, engine, plan)
+    check_constrain(engine, plan.protocol, plan.env, plan.constrain)
+    sampler = TurnSampler(
+        engine, plan.policy, max_turn_s=plan.max_turn_s, max_episode_s=plan.max_episode_s, repin=repin
+    )
+    player = _Player(client, engine, plan, sampler)
     try:
-        return await player.play()
+        async with sampler:
+            return await player.play()
     except asyncio.CancelledError:
         if on_cancelled is not None:
             on_cancelled(player.record(EpisodeStatus.CANCELLED))
@@ -95,31 +118,32 @@ async def play_episode(
 class _Player:
     """The mutable state of one episode in play."""
 
-    def __init__(self, client: EnvClient, engine: Engine, plan: EpisodePlan) -> None:
-        self._client = client
+    def __init__(self, client: EnvClient, engine: Engine, plan: EpisodePlan, sampler: TurnSampler) -> None:
+        self._env = EnvEpisode(client)
         self._engine = engine
+        self._sampler = sampler
+        self._watch = RepetitionWatch(plan.repetition)
         self._plan = plan
         self._chat = ChatFormat(engine.tokenizer)
         self._options = {**plan.protocol.env_options(plan.env), **plan.options}
         self._options |= shaping_options(plan.rewards, plan.env.name)
-        self._view: EpisodeView | None = None
         self._initial = Observation("")
         self._opening = Opening(())
         self._prompt_ids: tuple[int, ...] = ()
         self._turns: list[Turn] = []
         self._invalid: list[int] = []
-        self._told: dict[str, Any] = {}
         self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._started = time.perf_counter()
 
     async def play(self) -> Episode:
         error = ""
         try:
-            self._view = await self._create()
+            plan = self._plan
+            view = await self._env.begin(plan.env.name, task_id=plan.task.id, seed=plan.seed, options=self._options)
             try:
-                status, error = await self._play(self._view)
+                status, error = await self._play(view)
             finally:
-                await _uncut(self._close(self._view.id))
+                await self._env.close()
         except InfrastructureError as failure:
             status, error = EpisodeStatus.INFRASTRUCTURE_ERROR, str(failure)
         return self.record(status, error)
@@ -136,14 +160,19 @@ class _Player:
             room = f"the first prompt has {len(transcript)} tokens, which leaves no room for a turn of "
             limits = f"{plan.sampling.max_tokens} in an episode of {plan.max_episode_tokens}"
             return EpisodeStatus.TRUNCATED_TOKENS, room + limits
+        given = len(plan.prefix.turns) if plan.prefix else 0
         for index in range(max_turns):
-            turn, parsed, views = await self._turn(index, transcript, session)
+            again = index < given
+            played = await (self._again if again else self._turn)(index, transcript, session)
+            if played is None:
+                return EpisodeStatus.TRUNCATED_TIME, f"turn {index} was not sampled in time"
+            turn, parsed, views = played
             self._turns.append(turn)
-            view = self._current
-            if view.status.over and parsed.ends is None:
-                return view.status, ""
-            if parsed.ends is not None:
-                return await self._end(parsed.ends, session)
+            ends = self._ending(index, parsed, given=again)
+            if ends is not None and again:
+                raise Conflict(f"the episode ends with its turn {index}: nothing follows it", hint="begin before it")
+            if ends is not None:
+                return await self._end(ends, session)
             if index + 1 == max_turns:
                 break
             reply = session.reply(parsed, views)
@@ -153,23 +182,44 @@ class _Player:
                 return await self._end(EpisodeStatus.TRUNCATED_TOKENS, session)
             transcript.add_environment(ids)
             text = "\n".join(message.content for message in reply)
+            if again and plan.prefix:
+                plan.prefix.check(index, turn.steps, text)
             self._turns[-1] = replace(turn, reply=text, environment_ids=tuple(ids))
         return await self._end(EpisodeStatus.TRUNCATED_TURNS, session)
 
-    async def _turn(
-        self, index: int, transcript: Transcript, session: ProtocolSession
-    ) -> tuple[Turn, ParsedTurn, list[EpisodeView]]:
+    def _ending(self, index: int, parsed: ParsedTurn, *, given: bool) -> EpisodeStatus | None:
+        """How a turn that was just played ends the episode: by the protocol, the environment, a rule; None: not."""
+        plan = self._plan
+        repeats = self._watch.saw(parsed, self._turns[index].text)
+        if parsed.ends is not None:
+            return parsed.ends
+        if self._env.view.status.over:
+            return self._env.view.status
+        if given:
+            return None
+        if repeats:
+            return EpisodeStatus.REPETITION
+        most = plan.max_invalid_turns
+        if most is not None and index + 1 >= most and self._invalid[-most:] == [*range(index + 1 - most, index + 1)]:
+            return EpisodeStatus.INVALID_ACTION
+        return None
+
+    async def _turn(self, index: int, transcript: Transcript, session: ProtocolSession) -> _Played | None:
+        """Sample a turn and do what it says; None where its time was over before anything of it is known."""
         before = time.perf_counter()
-        completion = await self._engine.generate(self._request(index, transcript))
-        if not completion.token_ids:
-            raise InfrastructureError(f"engine {self._engine.name} sampled no token", hint="see the engine's log")
+        request = self._request(index, transcript)
+        completion = await self._sampler.sample(request)
+        if completion is None:
+            return None
         transcript.add_completion(completion)
         generated = time.perf_counter()
-        text = self._text(completion)
-        parsed = session.parse(text)
-        views, steps, refused = await self._steps(parsed.actions)
+        text = self._text(completion.token_ids)
+        # What time has cut is recorded and not acted on.
+        cut = completion.finish_reason is FinishReason.TIME
+        parsed = ParsedTurn(ends=EpisodeStatus.TRUNCATED_TIME) if cut else session.parse(text)
+        views, steps, refused = await self._env.step_all(parsed.actions)
         missing = not parsed.actions or bool(parsed.errors) or parsed.ends is EpisodeStatus.INVALID_ACTION
-        if missing or refused or not all(step.valid for step in steps):
+        if not cut and (missing or refused or not all(step.valid for step in steps)):
             self._invalid.append(index)
         turn = Turn(
             index=index,
@@ -181,11 +231,22 @@ class _Player:
             steps=tuple(steps),
             generate_s=generated - before,
             environment_s=time.perf_counter() - generated,
+            constraint=_recorded(request.constraint),
         )
         return turn, parsed, views
 
+    async def _again(self, index: int, transcript: Transcript, session: ProtocolSession) -> _Played:
+        """Play a given turn again: its words, with what the environment answers now."""
+        assert self._plan.prefix is not None, "only a prefix has given turns"
+        turn = self._plan.prefix.turn(index, self._chat, self._prompt_ids)
+        transcript.add_environment(turn.completion_ids)
+        parsed = session.parse(turn.text)
+        views, steps, _ = await self._env.step_all(parsed.actions)
+        self._plan.prefix.check(index, steps, None)
+        return replace(turn, steps=tuple(steps)), parsed, views
+
     def _request(self, index: int, transcript: Transcript) -> GenerationRequest:
-        plan, view = self._plan, self._current
+        plan, view = self._plan, self._env.view
         base = plan.seed if plan.sampling.seed is None else plan.sampling.seed
         seed = turn_seed(base, plan.task.id, plan.member, index)
         script = ScriptContext(
@@ -195,107 +256,36 @@ class _Player:
             observation=view.observation,
             turn=index,
             seed=seed,
-            expert=lambda expert=None: _environment(self._client.expert_action(view.id, expert)),
+            expert=self._env.expert_action,
             render=lambda action, thought: plan.protocol.render_action(plan.env, action, thought),
             episode_seed=turn_seed(base, plan.task.id, plan.member, 0),
         )
-        return GenerationRequest(transcript.ids, plan.sampling.with_seed(seed), plan.policy, script)
+        constraint = plan.protocol.constraint(plan.env, plan.constrain, view.observation)
+        sampling = plan.sampling.with_seed(seed)
+        return GenerationRequest(transcript.ids, sampling, self._sampler.policy, script, constraint)
 
-    def _text(self, completion: Completion) -> str:
+    def _text(self, ids: tuple[int, ...]) -> str:
         tokenizer = self._engine.tokenizer
-        ids = completion.token_ids
         return tokenizer.decode(ids[:-1] if ids[-1] == tokenizer.end_of_turn_id else ids)
-
-    async def _steps(self, actions: tuple[Action, ...]) -> tuple[list[EpisodeView], list[StepRecord], bool]:
-        """Apply actions in order until the environment ends.
-
-        The flag says that it refused one for its shape: nothing has changed then, and the policy reads why.
-        """
-        views: list[EpisodeView] = []
-        steps: list[StepRecord] = []
-        refused = False
-        for action in actions:
-            view = self._current
-            if view.status.over:
-                break
-            try:
-                view = await _environment(self._client.step(view, action))
-            except (InvalidAction, PayloadTooLarge) as error:
-                refused = True
-                text = Observation(str(error), view.observation.admissible_actions)
-                views.append(replace(view, observation=text, valid=False))
-                continue
-            self._view = view
-            self._note(view.info)
-            views.append(view)
-            steps.append(
-                StepRecord(
-                    action=action,
-                    observation=view.observation,
-                    reward=view.reward or 0.0,
-                    terminated=view.terminated,
-                    truncated=view.truncated,
-                    valid=view.valid,
-                    state_hash=view.state_hash,
-                    shaping=view.info.get("shaping", {}),
-                )
-            )
-        return views, steps, refused
 
     async def _end(self, status: EpisodeStatus, session: ProtocolSession) -> tuple[EpisodeStatus, str]:
         """End by a limit or a rule, after what the protocol itself still does; its steps join the last turn's."""
-        if not self._current.status.over and self._turns:
-            _, steps, _ = await self._steps(session.closing())
+        if not self._env.view.status.over and self._turns:
+            _, steps, _ = await self._env.step_all(session.closing())
             self._turns[-1] = replace(self._turns[-1], steps=(*self._turns[-1].steps, *steps))
         return status, ""
-
-    def _note(self, info: JsonObject) -> None:
-        """Keep what a step's info says about the whole episode."""
-        if "backend" in info:
-            self._told["backend"] = info["backend"]
-        for limit in info.get("limits", ()):
-            met = self._told.setdefault("limits", {})
-            met[limit] = met.get(limit, 0) + 1
 
     def _fits(self, tokens: int) -> bool:
         return tokens + self._plan.sampling.max_tokens <= self._plan.max_episode_tokens
 
-    @property
-    def _current(self) -> EpisodeView:
-        assert self._view is not None, "no episode has begun"
-        return self._view
-
-    async def _create(self) -> EpisodeView:
-        plan = self._plan
-        for attempt in range(_CREATE_ATTEMPTS):
-            work = self._client.create(plan.env.name, task_id=plan.task.id, seed=plan.seed, options=self._options)
-            try:
-                return await _uncut(work, undo=lambda view: self._close(view.id))
-            except CapacityExceeded as error:
-                if attempt + 1 == _CREATE_ATTEMPTS:
-                    raise InfrastructureError(
-                        f"the env server stayed full: {error.message}", hint=error.hint
-                    ) from error
-            await asyncio.sleep(_BACKOFF_S * 2**attempt)
-        raise AssertionError("unreachable: the last attempt returns or raises")
-
-    async def _close(self, episode_id: str) -> None:
-        """Close on the server. A failure changes nothing about what was played: idle episodes are closed there."""
-        try:
-            await self._client.close_episode(episode_id)
-        except (InfrastructureError, UnknownEpisode) as error:
-            _log.warning("episode %s could not be closed: %s", episode_id, error)
-
     def _parts(self, reward: float) -> dict[str, float]:
-        steps = [step for turn in self._turns for step in turn.steps]
+        steps = [step for turn in self._turns if not turn.given for step in turn.steps]
         return reward_parts(reward, len(self._invalid), self._plan.rewards, env=self._plan.env.name, steps=steps)
 
     def record(self, status: EpisodeStatus, error: str = "") -> Episode:
         """What was played so far, as ended with ``status``."""
         plan = self._plan
-        reward = None
-        if status.scored:
-            reward = float(self._view.reward or 0.0) if self._view is not None and self._view.terminated else 0.0
+        reward = self._env.reward if status.scored else None
         return Episode(
             id=uuid.uuid4().hex,
             group_id=plan.group_id,
@@ -318,28 +308,9 @@ class _Player:
             error=error,
             started_at=self._started_at,
             duration_s=time.perf_counter() - self._started,
-            metadata={**plan.metadata, "invalid_turns": list(self._invalid), **self._told},
+            metadata={**plan.metadata, "invalid_turns": list(self._invalid), **self._env.told},
         )
 
 
-async def _environment[T](work: Awaitable[T]) -> T:
-    """An env server's answer about a live episode. That it is unknown there is our failure, not the policy's."""
-    try:
-        return await work
-    except (UnknownEpisode, Conflict) as error:
-        raise InfrastructureError(f"the env server lost the episode: {error.message}", hint=error.hint) from error
-
-
-async def _uncut[T](work: Coroutine[Any, Any, T], *, undo: Callable[[T], Awaitable[None]] | None = None) -> T:
-    """Await what must not be left half done: a cancellation waits for its end (and undoes it), then goes on."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task}, timeout=_GRACE_S)
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
-        elif undo is not None and not task.cancelled() and task.exception() is None:
-            await undo(task.result())
-        raise
+def _recorded(constraint: Constraint | None) -> TurnConstraint | None:
+    return TurnConstraint(constraint.kind, constraint.digest, constraint.choices) if constraint else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from rollout_server.cli_options import Config, EngineName, EnvUrl, Json, Model, StoreUrl, load_settings
+from rollout_server.constraints import Constrain
 
 if TYPE_CHECKING:
     from rollout_server.config import RolloutServerSettings
@@ -88,6 +89,12 @@ def _play(  # noqa: PLR0917 - options of the command line
         int | None,
         typer.Option(min=2, help="Prompt and completion together; without: 4096, for such a script 131072 bytes."),
     ] = None,
+    max_turn_s: Annotated[float | None, typer.Option(help="Seconds to sample a turn in; without: no end.")] = None,
+    max_episode_s: Annotated[float | None, typer.Option(help="Seconds for an episode; without: no end.")] = None,
+    constrain: Annotated[
+        Constrain, typer.Option(help="Hold turns to the admissible commands, or to the tools' schemas.")
+    ] = Constrain.NONE,
+    refill: Annotated[int, typer.Option(min=0, help="Play a member again that failed by infrastructure.")] = 1,
     run: Annotated[str, typer.Option(help="Name stored with every episode.")] = "",
     thoughts: Annotated[
         bool, typer.Option("--thoughts", help="Let the explorer, repair or near_miss say why it acts.")
@@ -108,6 +115,8 @@ def _play(  # noqa: PLR0917 - options of the command line
 
     settings = load_settings(config, engine=engine, model=model, env_url=env_url, store_url=store, protocol=protocol)
     script: dict[str, Any] = ({"thoughts": True} if thoughts else {}) | ({"miss": miss} if miss else {})
+    if constrain is not Constrain.NONE and settings.engine == "vllm":
+        script["constraints"] = True
     if script:
         settings = settings.model_copy(update={"engine_options": {**settings.engine_options, **script}})
     drawn = [TaskRef(env, split=split, sample_seed=seed + k, type=type) for k in range(tasks)]
@@ -121,6 +130,10 @@ def _play(  # noqa: PLR0917 - options of the command line
         max_episode_tokens=max_episode_tokens or episode_tokens,
         seed=seed,
         metadata={"run": run} if run else {},
+        max_turn_s=max_turn_s,
+        max_episode_s=max_episode_s,
+        constrain=constrain,
+        refill=refill,
     )
     groups = asyncio.run(_run(settings, request))
     summaries = [summarize(episode) for group in groups for episode in group.episodes]

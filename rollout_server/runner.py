@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from envs.client import EnvClient
-from envs.errors import InvalidOption
-from envs.types import EnvSpec, Task
+from envs.errors import InfrastructureError, InvalidOption
+from envs.types import EnvSpec, EpisodeStatus, Task
 from rollout_server.agent_loop import EpisodePlan, play_episode
 from rollout_server.engines.base import Engine
 from rollout_server.policy import PolicyRegistry
 from rollout_server.protocols import get_protocol
 from rollout_server.protocols.base import AgentProtocol
+from rollout_server.turn_sampling import check_constrain
 from rollout_server.types import Episode, Group, RolloutRequest, TaskRef
 
 __all__ = ["EpisodeSink", "Progress", "RolloutRunner"]
+
+_log = logging.getLogger(__name__)
 
 type Progress = Callable[[Episode], None]
 
@@ -34,12 +38,16 @@ class EpisodeSink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A task of a request, resolved. ``first_member`` goes on counting where a request names a task twice."""
+    """A task of a request, resolved. ``first_member`` goes on counting where a request names a task twice.
+
+    ``spent`` counts what the group has used of its bounds.
+    """
 
     env: EnvSpec
     task: Task
     group_id: str
     first_member: int
+    spent: Counter[str] = field(default_factory=Counter)
 
 
 class RolloutRunner:
@@ -77,7 +85,9 @@ class RolloutRunner:
     async def run(self, request: RolloutRequest, *, on_episode: Progress | None = None) -> tuple[Group, ...]:
         """Play a request; one group a task reference, in order, its episodes by member.
 
-        ``on_episode`` is called on the event loop as each episode ends, after it was stored. Cancelling ends every
+        A member that failed by infrastructure is played again, ``request.refill`` times at most: every attempt is
+        stored, the last is the group's. ``on_episode`` is called on the event loop for each of these, after it was
+        stored. Cancelling ends every
         episode, on the env server too. An exception of one episode (a broken task, a failed store) cancels the others.
         Raises: UnknownEnv, UnknownTask, UnknownPolicy, InvalidOption and the like before anything is played.
         """
@@ -108,7 +118,34 @@ class RolloutRunner:
         member: int,
         on_episode: Progress | None,
     ) -> Episode:
+        """Play a member: again, within the bounds, where an attempt fails by infrastructure."""
+        episode = await self._attempt(request, protocol, entry, member, ())
+        failed: list[str] = []
+        while self._again(request, entry, episode, len(failed)):
+            failed.append(episode.id)
+            try:
+                await self._engine.start()  # it may have died, and begins anew then
+            except InfrastructureError as error:
+                _log.warning("the engine did not come back: %s", error)
+                break
+            episode = await self._attempt(request, protocol, entry, member, tuple(failed))
+        if on_episode is not None:
+            on_episode(episode)
+        return episode
+
+    def _again(self, request: RolloutRequest, entry: _Entry, episode: Episode, attempts: int) -> bool:
+        """Whether to play a failed member again; counts it for the group."""
+        failed = episode.status is EpisodeStatus.INFRASTRUCTURE_ERROR
+        if not failed or attempts >= request.refill or entry.spent["refills"] >= request.group_size:
+            return False
+        entry.spent["refills"] += 1
+        return True
+
+    async def _attempt(
+        self, request: RolloutRequest, protocol: AgentProtocol, entry: _Entry, member: int, failed: tuple[str, ...]
+    ) -> Episode:
         cancelled: list[Episode] = []
+        told = {"attempt": len(failed), "replaces": list(failed)} if failed else {}
         async with self._slots, self._policies.acquire(request.policy) as policy:
             plan = EpisodePlan(
                 env=entry.env,
@@ -123,17 +160,21 @@ class RolloutRunner:
                 max_turns=request.max_turns,
                 max_episode_tokens=request.max_episode_tokens,
                 rewards=request.rewards,
-                metadata=request.metadata,
+                metadata={**request.metadata, **told},
+                max_turn_s=request.max_turn_s,
+                max_episode_s=request.max_episode_s,
+                max_invalid_turns=request.max_invalid_turns,
+                repetition=request.repetition,
+                constrain=request.constrain,
             )
+            repin = self._policies.acquire if request.mixed else None
             try:
                 keep = cancelled.append if self._record_cancelled else None
-                episode = await play_episode(self._client, self._engine, plan, on_cancelled=keep)
+                episode = await play_episode(self._client, self._engine, plan, on_cancelled=keep, repin=repin)
             finally:
                 for partial in cancelled:
                     await self._keep(partial)
         await self._keep(episode)
-        if on_episode is not None:
-            on_episode(episode)
         return episode
 
     async def _keep(self, episode: Episode) -> None:
@@ -147,6 +188,7 @@ class RolloutRunner:
         for name in dict.fromkeys(ref.env for ref in request.tasks):
             spec = (await self._client.env(name)).spec
             protocol.max_turns(spec)  # raises where the protocol does not know the environment
+            check_constrain(self._engine, protocol, spec, request.constrain)
             envs[name] = spec
         try:
             async with asyncio.TaskGroup() as lookups:
@@ -176,11 +218,15 @@ def _check(request: RolloutRequest, context: int | None) -> None:
     """
     at_least = {
         "group_size": (request.group_size, 1),
-        "max_turns": (1 if request.max_turns is None else request.max_turns, 1),
+        "max_turns": (_or_one(request.max_turns), 1),
         "max_tokens": (request.sampling.max_tokens, 1),
         "max_episode_tokens": (request.max_episode_tokens, request.sampling.max_tokens + 1),
         "seed": (request.seed, 0),
         "top_k": (request.sampling.top_k, 0),
+        "refill": (request.refill, 0),
+        "max_invalid_turns": (_or_one(request.max_invalid_turns), 1),
+        "repetition.times": (request.repetition.times if request.repetition else 2, 2),
+        "repetition.longest_cycle": (request.repetition.longest_cycle if request.repetition else 1, 1),
     }
     for name, (value, minimum) in at_least.items():
         if value < minimum:
@@ -195,10 +241,17 @@ def _check(request: RolloutRequest, context: int | None) -> None:
         "top_p": (request.sampling.top_p, 0.0, 1.0),
         "min_p": (request.sampling.min_p or 1.0, 0.0, 1.0),
         "repetition_penalty": (request.sampling.repetition_penalty, 0.0, 100.0),
+        "max_turn_s": (_or_one(request.max_turn_s), 0.0, 1e9),
+        "max_episode_s": (_or_one(request.max_episode_s), 0.0, 1e9),
     }
     for name, (number, low, high) in within.items():
         if not low < number <= high:
             raise InvalidOption(f"{name} is {number}", hint=f"above {low:g}, at most {high:g}")
+
+
+def _or_one[T: (int, float)](value: T | None) -> T | int:
+    """The value, or one that every bound allows."""
+    return 1 if value is None else value
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

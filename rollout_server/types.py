@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from envs.types import Action, EpisodeStatus, JsonObject, Observation, Task
+from rollout_server.constraints import Constrain
 
 __all__ = [
     "Completion",
@@ -22,6 +23,7 @@ __all__ = [
     "Group",
     "Message",
     "PolicyVersion",
+    "RepetitionRule",
     "RewardWeights",
     "Role",
     "RolloutRequest",
@@ -29,6 +31,7 @@ __all__ = [
     "StepRecord",
     "TaskRef",
     "Turn",
+    "TurnConstraint",
 ]
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -52,10 +55,11 @@ class Message:
 
 
 class FinishReason(StrEnum):
-    """Why a completion ended: by the policy's own end-of-turn token, or cut at ``max_tokens``."""
+    """Why a completion ended: by the policy's own end-of-turn token, cut at ``max_tokens``, or cut by time."""
 
     STOP = "stop"
     LENGTH = "length"
+    TIME = "time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +129,26 @@ class StepRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnConstraint:
+    """What a turn was held to: the kind, the SHA-256 (hex) of the grammar, and how many texts it admitted (0: endless).
+
+    The turn's logprobs are those of the distribution so constrained. They are not the policy's own.
+    """
+
+    kind: Constrain
+    digest: str
+    choices: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One turn of the policy and the environment's reply.
 
     ``completion_ids`` (mask 1) are followed by ``environment_ids`` (mask 0): the end-of-turn token where the completion
     was cut, the reply's messages and the header of the next turn. Empty after the last turn. ``text`` is the completion
-    decoded for reading and parsing only. ``reply`` is the reply's text as the policy saw it.
+    decoded for reading and parsing only. ``reply`` is the reply's text as the policy saw it. ``given``: the turn was
+    played in an earlier episode that this one goes on from (``prefix.py``); it is context, and its mask is 0.
+    ``constraint`` None: the policy was free.
     """
 
     index: int
@@ -144,6 +162,8 @@ class Turn:
     environment_ids: tuple[int, ...] = ()
     generate_s: float = 0.0
     environment_s: float = 0.0
+    given: bool = False
+    constraint: TurnConstraint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,20 +220,28 @@ class Episode:
 
     @property
     def mask(self) -> tuple[int, ...]:
-        """1 for a token that the policy sampled, 0 for one of the environment, shape (T,)."""
-        return tuple(m for t in self.turns for m in (1,) * len(t.completion_ids) + (0,) * len(t.environment_ids))
+        """1 for a token that the policy sampled in this episode, 0 for any other, shape (T,)."""
+        return tuple(m for t in self.turns for m in _column(t, (1,) * len(t.completion_ids), 0))
 
     @property
     def logprobs(self) -> tuple[float, ...]:
-        """The sampled logprob of every policy token and 0.0 for environment tokens, shape (T,)."""
-        return tuple(p for t in self.turns for p in (*t.logprobs, *((0.0,) * len(t.environment_ids))))
+        """The sampled logprob of every token of mask 1 and 0.0 for the others, shape (T,)."""
+        return tuple(p for t in self.turns for p in _column(t, t.logprobs, 0.0))
 
     @property
     def policy_versions(self) -> tuple[str, ...]:
-        """The policy version of every token ("" for environment tokens), shape (T,)."""
-        return tuple(
-            v for t in self.turns for v in (t.policy,) * len(t.completion_ids) + ("",) * len(t.environment_ids)
-        )
+        """The policy version of every token of mask 1, "" for the others, shape (T,)."""
+        return tuple(v for t in self.turns for v in _column(t, (t.policy,) * len(t.completion_ids), ""))
+
+    @property
+    def mixed(self) -> bool:
+        """Whether a turn was sampled from another version than the episode began with."""
+        return any(t.policy != self.policy for t in self.turns if not t.given)
+
+    @property
+    def constrained(self) -> bool:
+        """Whether a turn's sampling was held to a grammar, so that its logprobs are not the policy's own."""
+        return any(t.constraint is not None for t in self.turns if not t.given)
 
     @property
     def steps(self) -> tuple[StepRecord, ...]:
@@ -231,13 +259,37 @@ class Episode:
         return self.reward is not None and self.reward >= 1.0
 
 
+def _column[T](turn: Turn, sampled: tuple[T, ...], other: T) -> tuple[T, ...]:
+    """A turn's part of a column of an episode: ``sampled`` for its own tokens, ``other`` for what was given."""
+    return ((other,) * len(sampled) if turn.given else sampled) + (other,) * len(turn.environment_ids)
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Episodes of one task, sampled by one request: what a group-relative advantage compares."""
+    """Episodes of one task, sampled by one request: what a group-relative advantage compares.
+
+    Always as many as the request's ``group_size``. A member whose first attempts failed by infrastructure names them in
+    its metadata: ``attempt`` (their number) and ``replaces`` (their ids; the store keeps them).
+    """
 
     id: str
     task: Task
     episodes: tuple[Episode, ...]
+
+    @property
+    def refilled(self) -> int:
+        """How many failed episodes were played again."""
+        return sum(int(e.metadata.get("attempt", 0)) for e in self.episodes)
+
+    @property
+    def failed(self) -> int:
+        """How many members have no result for all that."""
+        return sum(e.status is EpisodeStatus.INFRASTRUCTURE_ERROR for e in self.episodes)
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether a member failed by infrastructure: what remains is still a group, only smaller."""
+        return self.failed > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,12 +308,32 @@ class TaskRef:
 
 
 @dataclass(frozen=True, slots=True)
+class RepetitionRule:
+    """Ends an episode whose last actions are one cycle of ``1…longest_cycle`` turns, ``times`` times in a row.
+
+    A turn without a readable action counts by its text.
+    """
+
+    times: int = 3
+    longest_cycle: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutRequest:
     """Play every task ``group_size`` times.
 
     ``policy`` None samples from the version that is current when an episode begins. ``max_turns`` None takes the
     protocol's. ``max_episode_tokens`` bounds prompt and completion together (the context length). ``seed`` makes
     sampling and environments reproducible where the engine allows. ``metadata`` is stored with every episode.
+
+    Further budgets, all off by default, since a benchmark has none of them: ``max_turn_s`` (seconds of sampling one
+    turn), ``max_episode_s`` (of everything), ``max_invalid_turns`` (so many invalid turns in a row end an episode) and
+    ``repetition``. A protocol's own rules hold beside them.
+
+    ``refill``: how often a member whose episode failed by infrastructure is played again; a group is given
+    ``group_size`` such attempts at most. ``constrain``: hold every turn to the admissible commands or to the tools'
+    schemas. ``mixed``: whether an episode whose policy version was lost in its middle goes on with the current one,
+    and is marked so; else it fails by infrastructure.
     """
 
     tasks: tuple[TaskRef, ...]
@@ -275,3 +347,10 @@ class RolloutRequest:
     options: JsonObject = field(default_factory=lambda: _EMPTY)
     seed: int = 0
     metadata: JsonObject = field(default_factory=lambda: _EMPTY)
+    max_turn_s: float | None = None
+    max_episode_s: float | None = None
+    max_invalid_turns: int | None = None
+    repetition: RepetitionRule | None = None
+    refill: int = 1
+    constrain: Constrain = Constrain.NONE
+    mixed: bool = True

@@ -39,15 +39,25 @@ class Row:
             )
 
 
-def episode_row(episode: Episode, *, dummy_id: int, max_tokens: int) -> Row:
+def episode_row(
+    episode: Episode, *, dummy_id: int, max_tokens: int, keep_mixed: bool = True, keep_constrained: bool = False
+) -> Row:
     """An episode's tokens exactly as they were sampled, or a dummy for one without result or without a policy token.
 
     TRL needs a non-empty completion for every row, so a dead episode becomes one ``dummy_id`` with mask 0. Tokens of
     the environment after the last policy token are left out: nothing is learnt from them, and TRL reads an episode's
-    end off its last token. Raises InfrastructureError where lengths disagree or the episode is longer than
+    end off its last token.
+
+    ``keep_mixed``: train on episodes of more than one policy version too. Their logprobs are those of the version that
+    sampled each token, so a correction by importance weights of tokens holds for them; without it leave them out.
+    ``keep_constrained``: train on episodes whose turns were held to a grammar: their logprobs are those of the
+    constrained distribution, which no weights of the policy have, and which the correction takes for the policy's own.
+
+    Raises InfrastructureError where lengths disagree or the episode is longer than
     ``max_tokens``.
     """
-    reward = episode.training_reward
+    left_out = (episode.mixed and not keep_mixed) or (episode.constrained and not keep_constrained)
+    reward = None if left_out else episode.training_reward
     if reward is not None and not math.isfinite(reward):
         raise InfrastructureError(
             f"episode {episode.id} has the reward {reward}", hint="check the environment's scoring"
@@ -85,6 +95,9 @@ def batch_metrics(groups: Sequence[Group], *, wall_s: float) -> dict[str, float]
     out = {
         "rollout/episodes": float(len(episodes)),
         "rollout/infrastructure_failures": float(len(episodes) - len(scored)),
+        "rollout/played_again": float(sum(g.refilled for g in groups)),
+        "rollout/mixed": float(sum(e.mixed for e in episodes)),
+        "rollout/constrained": float(sum(e.constrained for e in episodes)),
         "rollout/policy_tokens": float(policy_tokens),
         "rollout/environment_tokens": float(sum(len(e.mask) for e in episodes) - policy_tokens),
         "rollout/seconds": wall_s,

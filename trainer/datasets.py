@@ -46,6 +46,7 @@ def select_episodes(
             fits = (
                 episode.status.scored
                 and (not settings.engines or episode.engine in settings.engines)
+                and (settings.constrained or not episode.constrained)
                 and (not settings.policies or episode.policy in settings.policies)
                 and (not source.types or episode.task.type in source.types)
                 and (not source.task_ids or episode.task.id in source.task_ids)

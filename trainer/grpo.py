@@ -41,7 +41,7 @@ from trainer.trl_seams import (
     experimental_silenced,
 )
 
-__all__ = ["GrpoResult", "rollout_template", "train_grpo", "trl_arguments"]
+__all__ = ["GrpoResult", "keeps_mixed", "rollout_template", "train_grpo", "trl_arguments"]
 
 
 @dataclass(slots=True)
@@ -73,7 +73,14 @@ def rollout_template(config: TrainConfig) -> RolloutRequest:
         options=r.env_options,
         seed=config.run.seed,
         metadata={"run": config.run.policy_prefix, "purpose": "grpo"},
+        refill=r.refill,
     )
+
+
+def keeps_mixed(config: TrainConfig) -> bool:
+    """Whether episodes of more than one policy version are trained on."""
+    wanted = config.rollout.mixed_episodes
+    return config.grpo.importance_sampling != "off" if wanted == "auto" else wanted == "keep"
 
 
 def trl_arguments(config: TrainConfig, *, device: str) -> GRPOConfig:
@@ -238,6 +245,7 @@ class _Run:
             template=rollout_template(config),
             dummy_id=loaded.tokenizer.end_of_turn_id,
             max_dead_fraction=config.rollout.max_dead_fraction,
+            keep_mixed=keeps_mixed(config),
             check_task=guard.check_task,
             on_batch=self.saw,
         )

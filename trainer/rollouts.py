@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from envs.errors import InfrastructureError
+from envs.errors import ConfigError, InfrastructureError
 from envs.types import Task
+from rollout_server.constraints import Constrain
 from rollout_server.service import RolloutService
 from rollout_server.types import Episode, Group, RolloutRequest
 from trainer.batch import Row, batch_metrics, episode_row
@@ -61,7 +62,8 @@ class RolloutBridge:
 
     ``policy`` is the version that the next batch samples from: named with every request, so that another client of the
     same server cannot change what this run trains on. ``check_task`` sees the task of every group before anything is
-    trained on it and raises to stop the run. ``on_batch`` sees every batch.
+    trained on it and raises to stop the run. ``on_batch`` sees every batch. ``keep_mixed`` and ``keep_constrained``:
+    see ``episode_row``. Raises ConfigError for a template that constrains turns without ``keep_constrained``.
     """
 
     def __init__(
@@ -74,10 +76,18 @@ class RolloutBridge:
         dummy_id: int,
         policy: str = "base",
         max_dead_fraction: float = 0.5,
+        keep_mixed: bool = True,
+        keep_constrained: bool = False,
         check_task: Callable[[Task], None] = lambda _: None,
         on_batch: Callable[[RolloutBatch], None] = lambda _: None,
     ) -> None:
+        if template.constrain is not Constrain.NONE and not keep_constrained:
+            raise ConfigError(
+                f"turns constrained to {template.constrain} are not sampled from the policy's own distribution",
+                hint="train on free turns (constrain = none), or ask for constrained ones with keep_constrained",
+            )
         self.policy = policy
+        self._keep = {"keep_mixed": keep_mixed, "keep_constrained": keep_constrained}
         self._service = service
         self._loop = loop
         self._sampler = sampler
@@ -118,7 +128,7 @@ class RolloutBridge:
         self._check(groups, request)
         episodes = [e for g in groups for e in g.episodes]
         limit = self._template.max_episode_tokens
-        trained = [episode_row(e, dummy_id=self._dummy_id, max_tokens=limit) for e in episodes]
+        trained = [episode_row(e, dummy_id=self._dummy_id, max_tokens=limit, **self._keep) for e in episodes]
         return RolloutBatch(groups, tuple(trained), self.policy, batch_metrics(groups, wall_s=wall))
 
     def _check(self, groups: Sequence[Group], request: RolloutRequest) -> None:

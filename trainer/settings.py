@@ -167,6 +167,11 @@ class RolloutSettings(Section):
     """Discount of the shaping potential; 1 where the rewards of an episode are summed, as here."""
     max_dead_fraction: float = Field(default=0.5, gt=0, le=1)
     """Stop when more than this share of a step's episodes failed by infrastructure; below it they are left out."""
+    refill: int = Field(default=1, ge=0, le=10)
+    """How often an episode that failed by infrastructure is played again."""
+    mixed_episodes: Literal["auto", "keep", "drop"] = "auto"
+    """Episodes whose policy version was lost in their middle and that another went on with. Each of their tokens has
+    the logprob of the version that sampled it: ``auto`` keeps them where ``grpo.importance_sampling`` is on."""
 
 
 class GrpoSettings(Section):
@@ -227,6 +232,8 @@ class SftSettings(Section):
     ``repair`` writes a wrong statement first, reads the error and corrects it; in ALFWorld it is the explorer."""
     thoughts: bool = False
     """The explorer, or who repairs, says before each action why it takes it."""
+    constrained: bool = False
+    """Learn from episodes whose turns were held to a grammar too: the policy might not have said that by itself."""
     limit: int = Field(default=0, ge=0)
     """Train on at most this many episodes; 0 for all."""
     learning_rate: float = Field(default=5e-5, gt=0, le=1)

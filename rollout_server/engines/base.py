@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from envs.types import Action, EnvSpec, Observation
+from rollout_server.constraints import Constraint
 from rollout_server.types import Completion, PolicyVersion, SamplingParams, StepRecord
 
 __all__ = ["AskExpert", "Engine", "GenerationRequest", "ScriptContext", "Tokenizer"]
@@ -57,17 +58,28 @@ class ScriptContext:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One turn to sample. ``script`` is read by scripted engines only."""
+    """One turn to sample. ``script`` is read by scripted engines only.
+
+    ``constraint``: what the turn may say, for engines with ``constrains``; its logprobs are then those of the
+    constrained distribution. ``time_limit_s``: engines with ``keeps_time`` stop after so many seconds and answer what
+    they have sampled by then, which may be nothing, with ``FinishReason.TIME``. Others are cancelled by the loop.
+    """
 
     prompt_ids: tuple[int, ...]
     sampling: SamplingParams
     policy: PolicyVersion
     script: ScriptContext | None = None
+    constraint: Constraint | None = None
+    time_limit_s: float | None = None
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """Samples completions. Many ``generate`` calls run at once on one event loop."""
+    """Samples completions. Many ``generate`` calls run at once on one event loop.
+
+    Two abilities are told by attributes that an engine may lack (then it has not the ability): ``constrains`` and
+    ``keeps_time``, see ``GenerationRequest``. An engine in front of others has those that all of them have.
+    """
 
     name: str
     model: str
@@ -80,7 +92,8 @@ class Engine(Protocol):
     async def generate(self, request: GenerationRequest) -> Completion:
         """Sample one turn, ending at ``tokenizer.end_of_turn_id`` or at ``sampling.max_tokens``.
 
-        Cancelling the awaiting task stops the sampling. Raises: UnknownPolicy; InfrastructureError.
+        Cancelling the awaiting task stops the sampling. Raises: UnknownPolicy; InfrastructureError; InvalidOption for
+        a constraint that the engine cannot hold to.
         """
         ...
 

@@ -46,6 +46,7 @@ class OpenAIEngine:
     """
 
     name = "openai"
+    constrains = True
 
     def __init__(
         self,
@@ -145,6 +146,7 @@ class OpenAIEngine:
 
     def _body(self, request: GenerationRequest, model: str, max_tokens: int) -> dict[str, Any]:
         sampling = request.sampling
+        held = {"structured_outputs": {"grammar": request.constraint.grammar}} if request.constraint else {}
         return {
             "model": model,
             "prompt": list(request.prompt_ids),
@@ -165,6 +167,7 @@ class OpenAIEngine:
             "return_token_ids": True,
             "skip_special_tokens": False,
             "add_special_tokens": False,
+            **held,
         }
 
     def _completion(self, body: dict[str, Any], policy: PolicyVersion) -> Completion:

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 from envs.errors import BackendUnavailable, ConfigError, InfrastructureError, InvalidOption, UnknownPolicy
 from rollout_server.engines.adapters import check_adapter
@@ -25,10 +25,8 @@ from rollout_server.engines.base import GenerationRequest, Tokenizer
 from rollout_server.engines.gate import KindGate
 from rollout_server.engines.guard import ProcessGuard
 from rollout_server.engines.sockets import SocketFolder
+from rollout_server.engines.vllm_requests import stopped_after, vllm_sampling
 from rollout_server.types import Completion, FinishReason, PolicyVersion
-
-if TYPE_CHECKING:
-    from rollout_server.types import SamplingParams
 
 __all__ = ["VllmEngine"]
 
@@ -53,10 +51,12 @@ class VllmEngine:
     run of minutes, and False on CUDA. ``kv_cache_gib`` sets the room of the key-value cache; None takes 1 GiB on CPU
     and what ``gpu_memory_utilization`` leaves on CUDA. ``seed`` None draws one, so that two engines differ.
     ``max_lora_rank`` 0 turns adapters off. ``cpu_threads`` is vLLM's binding of CPU cores ("auto" keeps one core free;
-    "all" takes every core).
+    "all" takes every core). ``constraints`` lets turns be constrained: vLLM then loads the model's tokenizer too, which
+    its structured outputs need.
     """
 
     name = "vllm"
+    keeps_time = True
 
     def __init__(
         self,
@@ -74,11 +74,13 @@ class VllmEngine:
         tensor_parallel_size: int = 1,
         cpu_threads: str = "auto",
         seed: int | None = None,
+        constraints: bool = False,
     ) -> None:
         if max_lora_rank > _LORA_RANKS[-1]:
             raise ConfigError(f"max_lora_rank {max_lora_rank} is above vLLM's {_LORA_RANKS[-1]}")
         self.model = model
         self.max_model_len = max_model_len
+        self.constrains = constraints
         if tokenizer is not None:
             self.tokenizer: Tokenizer = tokenizer
         self._dtype = dtype
@@ -198,7 +200,8 @@ class VllmEngine:
             "logprobs_mode": "processed_logprobs",  # of the distribution that is sampled from
             "generation_config": "vllm",  # the model's own sampling defaults must not apply
             "enable_prefix_caching": True,
-            "skip_tokenizer_init": True,  # ids in, ids out: text is never encoded or decoded in there
+            # Ids in, ids out: text is never encoded or decoded in there. A tokenizer serves grammars alone.
+            "skip_tokenizer_init": not self.constrains,
             "disable_log_stats": True,
             "enable_log_requests": False,
         }
@@ -206,6 +209,8 @@ class VllmEngine:
             # vLLM 0.31 rewinds the generator of a seeded request whose prompt is prefilled in parts, which a CPU's
             # generator cannot do: its engine dies. So prompts are prefilled whole.
             options |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, self.max_model_len)}
+        if self.constrains:
+            options["tokenizer"] = getattr(getattr(self.tokenizer, "hf", None), "name_or_path", "") or self.model
         if self._max_lora_rank:
             rank = next(r for r in _LORA_RANKS if r >= self._max_lora_rank)
             options |= {"enable_lora": True, "max_loras": self._max_loras, "max_lora_rank": rank}
@@ -233,17 +238,18 @@ class VllmEngine:
                 f"a prompt of {len(request.prompt_ids)} tokens leaves no room in a context of {self.max_model_len}",
                 hint="raise the engine's max_model_len, or end the episode earlier",
             )
+        if request.constraint is not None and not self.constrains:
+            raise InvalidOption("this vLLM engine constrains no turns", hint="start it with constraints = true")
         final: Any = None
+        request_id = f"{next(self._request_ids)}"
+        sampling = vllm_sampling(request.sampling, self.tokenizer.end_of_turn_id, request.constraint)
         apart = self._gate.hold(request.policy.adapter_path is None) if self._gate else nullcontext()
         with self._lora(request.policy) as lora:
             try:
                 # Cancelling this task throws into the generator, which aborts the request in the engine.
-                async with apart:
+                async with stopped_after(request.time_limit_s, llm, request_id) as stopped, apart:
                     async for output in llm.generate(
-                        tokens_input(list(request.prompt_ids)),
-                        self._sampling(request.sampling),
-                        request_id=f"{next(self._request_ids)}",
-                        lora_request=lora,
+                        tokens_input(list(request.prompt_ids)), sampling, request_id=request_id, lora_request=lora
                     ):
                         final = output
             except VLLMValidationError as error:
@@ -255,37 +261,17 @@ class VllmEngine:
         except InfrastructureError as error:
             # Only memory is at stake: what was sampled is good.
             _LOG.warning("%s", error)
-        if final is None or not final.outputs or final.outputs[0].finish_reason not in ("stop", "length"):
+        reason = final.outputs[0].finish_reason if final is not None and final.outputs else None
+        if reason not in ("stop", "length") and not (reason == "abort" and stopped.by_time):
             raise BackendUnavailable("vLLM ended a request without an answer", hint="see its log lines above")
         return self._completion(final.outputs[0], request.policy)
 
     def _completion(self, output: Any, policy: PolicyVersion) -> Completion:
         ids = tuple(output.token_ids)
         logprobs = tuple(float(row[i].logprob) for i, row in zip(ids, output.logprobs, strict=True))
+        cut = FinishReason.TIME if output.finish_reason == "abort" else FinishReason.LENGTH
         ended = bool(ids) and ids[-1] == self.tokenizer.end_of_turn_id
-        return Completion(ids, logprobs, FinishReason.STOP if ended else FinishReason.LENGTH, policy.name)
-
-    def _sampling(self, sampling: SamplingParams) -> Any:
-        from vllm import SamplingParams as VllmSamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        return VllmSamplingParams(
-            n=1,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            min_p=sampling.min_p,
-            repetition_penalty=sampling.repetition_penalty,
-            presence_penalty=0.0,
-            frequency_penalty=0.0,
-            seed=sampling.seed,
-            max_tokens=sampling.max_tokens,
-            stop_token_ids=[self.tokenizer.end_of_turn_id],
-            ignore_eos=True,  # one rule of ending a turn, the same for every engine
-            logprobs=0,  # the sampled token's own
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+        return Completion(ids, logprobs, FinishReason.STOP if ended else cut, policy.name)
 
     @contextmanager
     def _lora(self, policy: PolicyVersion) -> Iterator[Any]:

@@ -17,8 +17,10 @@ import re
 from collections.abc import Sequence
 
 from envs.client import EpisodeView
-from envs.errors import ConfigError
-from envs.types import Action, EnvSpec, EpisodeStatus, JsonObject
+from envs.errors import ConfigError, InvalidOption
+from envs.types import Action, EnvSpec, EpisodeStatus, JsonObject, Observation
+from rollout_server.constraints import Constrain, Constraint
+from rollout_server.protocols.admissible import admissible_constraint
 from rollout_server.protocols.alfworld_text import actions_text, intro_text, match_action, observation_text, repeats
 from rollout_server.protocols.base import Opening, ParsedTurn, ProtocolSession
 from rollout_server.protocols.prompts import prompt_text, worked_example
@@ -72,6 +74,12 @@ class AgentBenchClassic:
         answers = value if isinstance(value, str) else json.dumps(list(value), ensure_ascii=False)
         return f"{before}Action: Answer\nFinal Answer: {answers}"
 
+    def constraint(self, env: EnvSpec, kind: Constrain, observation: Observation | None = None) -> Constraint | None:
+        """A line with one of the admissible commands and nothing else. There are no tools."""
+        if kind is Constrain.TOOLS:
+            raise InvalidOption(f"{self.name} has no tools to constrain to", hint="agentbench_fc has")
+        return admissible_constraint(self, env, kind, observation)
+
 
 class _AlfworldSession:
     def __init__(self, env: EnvSpec, view: EpisodeView) -> None:
@@ -94,7 +102,7 @@ class _AlfworldSession:
             return ParsedTurn(ends=EpisodeStatus.INVALID_ACTION)
         self._outputs.append(text)
         if repeats(self._outputs):
-            return ParsedTurn(ends=EpisodeStatus.INVALID_ACTION)
+            return ParsedTurn(ends=EpisodeStatus.REPETITION)
         tool = self._env.tools[0]
         argument = next(iter(tool.parameters["properties"]))
         return ParsedTurn((Action(tool.name, {argument: match_action(found[1], self._admissible)}),))

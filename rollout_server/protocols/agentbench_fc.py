@@ -11,7 +11,9 @@ from typing import Any
 
 from envs.client import EpisodeView
 from envs.errors import ConfigError
-from envs.types import Action, EnvSpec, EpisodeStatus, JsonObject
+from envs.types import Action, EnvSpec, EpisodeStatus, JsonObject, Observation
+from rollout_server.constraints import Constrain, Constraint, tool_constraint
+from rollout_server.protocols.admissible import admissible_constraint
 from rollout_server.protocols.alfworld_text import actions_text, intro_text, match_action, observation_text, repeats
 from rollout_server.protocols.base import Opening, ParsedTurn, ProtocolSession
 from rollout_server.protocols.hermes import ToolCall, parse_tool_calls, render_tool_call
@@ -57,6 +59,12 @@ class AgentBenchFC:
         """The action as a Hermes tool call, the thought as the text before it."""
         return f"{thought}\n{render_tool_call(action)}" if thought else render_tool_call(action)
 
+    def constraint(self, env: EnvSpec, kind: Constrain, observation: Observation | None = None) -> Constraint | None:
+        """A tool call and nothing else: with one of the admissible commands, or with what the tools' schemas take."""
+        if kind is Constrain.TOOLS:
+            return tool_constraint(env.tools)
+        return admissible_constraint(self, env, kind, observation)
+
 
 class _AlfworldSession:
     """The first call of a message counts, and of it the first argument, whatever tool and argument are called."""
@@ -80,7 +88,7 @@ class _AlfworldSession:
             return ParsedTurn(nudge=_ALFWORLD_BAD_CALL)
         self._outputs.append(raw)
         if repeats(self._outputs):
-            return ParsedTurn(ends=EpisodeStatus.INVALID_ACTION)
+            return ParsedTurn(ends=EpisodeStatus.REPETITION)
         tool = self._env.tools[0]
         argument = next(iter(tool.parameters["properties"]))
         return ParsedTurn((Action(tool.name, {argument: match_action(raw, self._admissible)}),))

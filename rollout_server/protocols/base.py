@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from envs.client import EpisodeView
-from envs.types import Action, EnvSpec, EpisodeStatus, JsonObject, ToolSpec
+from envs.types import Action, EnvSpec, EpisodeStatus, JsonObject, Observation, ToolSpec
+from rollout_server.constraints import Constrain, Constraint
 from rollout_server.types import Message
 
 __all__ = ["AgentProtocol", "Opening", "ParsedTurn", "ProtocolSession"]
@@ -78,4 +79,12 @@ class AgentProtocol(Protocol):
 
     def render_action(self, env: EnvSpec, action: Action, thought: str = "") -> str:
         """An action as a policy would write it, after its thought: what scripted engines say, and SFT learns from."""
+        ...
+
+    def constraint(self, env: EnvSpec, kind: Constrain, observation: Observation | None = None) -> Constraint | None:
+        """The grammar of a turn, in the protocol's own frame; None where turns are free.
+
+        Without an observation it only says whether the environment can be so constrained. Raises InvalidOption where it
+        cannot.
+        """
         ...

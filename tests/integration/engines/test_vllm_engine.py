@@ -7,19 +7,23 @@ import gc
 import multiprocessing
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 import pytest_asyncio
-from contract.engine_contract import ENGINE_CHECKS, GREEDY, TOLERANCE, EngineCase, Reference, make_adapter
+from contract.engine_contract import BASE, ENGINE_CHECKS, FREE, GREEDY, TOLERANCE, EngineCase, Reference, make_adapter
 
-from envs.errors import BackendUnavailable, ConfigError
+from envs.errors import BackendUnavailable, ConfigError, InvalidOption
+from envs.registry import DBBENCH
+from rollout_server.constraints import Constrain, Constraint, choice_constraint, tool_constraint
 from rollout_server.engines.base import Engine, GenerationRequest
 from rollout_server.engines.throughput import measure_throughput
 from rollout_server.engines.transformers import TransformersEngine
 from rollout_server.engines.vllm import VllmEngine
-from rollout_server.types import PolicyVersion, SamplingParams
+from rollout_server.protocols.hermes import parse_tool_calls
+from rollout_server.types import Completion, FinishReason, PolicyVersion, SamplingParams
 
 pytestmark = [
     pytest.mark.vllm,
@@ -49,7 +53,13 @@ async def case(
     before, files = children(), sockets()
     # float32, as the judge's: what is left of a difference is an error and not rounding.
     engine = VllmEngine(
-        str(smollm2_dir), max_model_len=1024, max_num_seqs=16, max_loras=2, max_lora_rank=8, dtype="float32"
+        str(smollm2_dir),
+        max_model_len=1024,
+        max_num_seqs=16,
+        max_loras=2,
+        max_lora_rank=8,
+        dtype="float32",
+        constraints=True,
     )
     await engine.start()
     assert children() > before
@@ -122,6 +132,94 @@ async def test_greedy_ids_agree_with_the_transformers_engine(case: EngineCase, s
     await other.close()
     assert ours.token_ids == theirs.token_ids
     assert ours.logprobs == pytest.approx(theirs.logprobs, abs=0.02)
+
+
+COMMANDS = ("go", "go to", "go to desk 1", "go to desk 10", "look")
+
+
+def constrained_logprobs(case: EngineCase, completion: Completion) -> list[float]:
+    """The judge's logprobs among what continues one of COMMANDS, whatever way it is cut into tokens."""
+    import torch
+
+    tokenizer = case.engine.tokenizer
+    prompt = case.prompt("Where do you go?")
+    logits = case.reference._logits([*prompt, *completion.token_ids], None)
+    pieces = [tokenizer.decode([i]) for i in range(logits.shape[-1])]
+    judged, done = [], ""
+    for n, token in enumerate(completion.token_ids):
+        allowed = [i for i, piece in enumerate(pieces) if piece and any(c.startswith(done + piece) for c in COMMANDS)]
+        allowed += [tokenizer.end_of_turn_id] * (done in COMMANDS)
+        row = torch.full_like(logits[0], -torch.inf)
+        row[allowed] = logits[len(prompt) - 1 + n][allowed]
+        judged.append(float(row.log_softmax(-1)[token]))
+        done += pieces[token]
+    return judged
+
+
+async def test_a_turn_is_held_to_commands_that_begin_alike(case: EngineCase) -> None:
+    constraint = choice_constraint(COMMANDS)
+    prompt = case.prompt("Where do you go?")
+    samplings = [SamplingParams(max_tokens=16, seed=seed, temperature=1.0) for seed in range(5)]
+    requests = [GenerationRequest(prompt, s, BASE, constraint=constraint) for s in samplings]
+    alone = await case.sample(FREE)
+    *held, free = await asyncio.gather(*map(case.engine.generate, requests), case.sample(FREE))
+    said = [case.engine.tokenizer.decode(c.token_ids) for c in held]
+    assert {text.removesuffix("<|im_end|>") for text in said} <= set(COMMANDS)
+    assert all(c.finish_reason is FinishReason.STOP for c in held)
+    # The logprobs are those of the constrained distribution, to the end-of-turn token.
+    for completion in held:
+        assert completion.logprobs == pytest.approx(constrained_logprobs(case, completion), abs=TOLERANCE)
+    # A free turn in the same batch is as free as it was alone.
+    assert case.error(free, FREE) < TOLERANCE
+    assert free.token_ids == alone.token_ids
+
+
+async def test_a_turn_is_held_to_the_tools_schemas(case: EngineCase) -> None:
+    prompt = case.prompt("How many rows are there?")
+    constraint = tool_constraint(DBBENCH.tools)
+    requests = [
+        GenerationRequest(prompt, SamplingParams(max_tokens=40, seed=seed, top_k=2), BASE, constraint=constraint)
+        for seed in range(4)
+    ]
+    for completion in await asyncio.gather(*map(case.engine.generate, requests)):
+        text = case.engine.tokenizer.decode(completion.token_ids).removesuffix("<|im_end|>")
+        # Cut at max_tokens or not: the frame and a tool's name are there.
+        heads = [f'<tool_call>\n{{"name": "{tool.name}", "arguments": {{' for tool in DBBENCH.tools]
+        assert any(text.startswith(head) or head.startswith(text) for head in heads)
+        assert len(text) > len('<tool_call>\n{"name": ')
+        if completion.finish_reason is FinishReason.STOP:
+            (call,) = parse_tool_calls(text)
+            (tool,) = (tool for tool in DBBENCH.tools if tool.name == call.name)
+            assert call.arguments is not None
+            assert list(call.arguments) == list(tool.parameters["properties"])
+
+
+async def test_a_turn_whose_time_is_over_answers_what_it_has_sampled(case: EngineCase) -> None:
+    llm = case.engine._llm  # type: ignore[attr-defined]
+    endless = Constraint(Constrain.TOOLS, "root ::= [a-z ]{5000,6000}\n")  # so that no end-of-turn token can come
+    sampling = SamplingParams(max_tokens=900, seed=1)
+    request = GenerationRequest(case.prompt(), sampling, BASE, constraint=endless, time_limit_s=0.5)
+    cut = await case.engine.generate(request)
+    assert cut.finish_reason is FinishReason.TIME
+    assert len(cut.token_ids) < 900
+    assert llm.get_num_unfinished_requests() == 0
+    # The same without the clock samples the same: what came in time is a part of it.
+    whole = replace(request, sampling=replace(sampling, max_tokens=max(1, len(cut.token_ids))), time_limit_s=600.0)
+    again = await case.engine.generate(whole)
+    assert again.finish_reason is FinishReason.LENGTH
+    assert again.token_ids[: len(cut.token_ids)] == cut.token_ids
+    nothing = await case.engine.generate(replace(request, time_limit_s=0.0))
+    assert (nothing.finish_reason, llm.get_num_unfinished_requests()) == (FinishReason.TIME, 0)
+
+
+async def test_an_engine_without_a_tokenizer_of_its_own_refuses_a_constraint(case: EngineCase) -> None:
+    request = GenerationRequest(case.prompt(), GREEDY, BASE, constraint=choice_constraint(COMMANDS))
+    case.engine.constrains = False  # type: ignore[attr-defined]
+    try:
+        with pytest.raises(InvalidOption, match="constraints = true"):
+            await case.engine.generate(request)
+    finally:
+        case.engine.constrains = True  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow

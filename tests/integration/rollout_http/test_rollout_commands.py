@@ -51,6 +51,14 @@ def test_played_episodes_verify_and_a_changed_one_does_not(envloop):
     assert unknown.stderr.startswith("error: no stored episode has the id 'zzz'")
 
 
+def test_what_an_engine_cannot_hold_to_is_refused_before_anything_is_played(envloop):
+    refused = envloop("rollout", "play", "--engine", "noop", "--constrain", "admissible")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "the engine scripted cannot constrain turns" in refused.stderr
+    listed = envloop("replay", "list", "--json")
+    assert (listed.returncode, listed.stdout) == (0, "")
+
+
 @pytest.mark.slow
 def test_the_explorer_plays_with_thoughts_and_nobody_else_has_any(envloop):
     played = envloop("rollout", "play", "-n", "2", "--engine", "explorer", "--thoughts", "--max-turns", "50", "--json")

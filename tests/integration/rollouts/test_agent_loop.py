@@ -92,7 +92,7 @@ async def test_doing_nothing_ends_by_the_protocols_rule_with_reward_0(keeper, pl
     weights = RewardWeights(invalid_action=0.25)
     episode = await play_episode(keeper, ScriptedEngine("noop"), await plan(keeper, rewards=weights))
     assert_whole(episode)
-    assert (episode.status, episode.reward, len(episode.turns)) == (EpisodeStatus.INVALID_ACTION, 0.0, 4)
+    assert (episode.status, episode.reward, len(episode.turns)) == (EpisodeStatus.REPETITION, 0.0, 4)
     assert episode.turns[-1].steps == ()
     assert episode.metadata["invalid_turns"] == [3]
     assert episode.training_reward == -0.25
@@ -174,7 +174,7 @@ async def test_an_episode_that_is_gone_on_the_server_is_no_result(keeper, plan) 
 
 
 async def test_a_full_server_is_asked_again_then_given_up(house_app, plan, monkeypatch) -> None:
-    monkeypatch.setattr("rollout_server.agent_loop._BACKOFF_S", 0.0)
+    monkeypatch.setattr("rollout_server.env_episode._BACKOFF_S", 0.0)
     async with EnvClient.in_process(house_app) as client:
         todo = await plan(client)
         held = [await client.create("alfworld", task_id=todo.task.id) for _ in range(8)]

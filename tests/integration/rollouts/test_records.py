@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> Iterator[EpisodeStore]:
     ("engine", "changes", "status"),
     [
         (ScriptedEngine("expert"), {}, EpisodeStatus.COMPLETED),
-        (ScriptedEngine("noop"), {}, EpisodeStatus.INVALID_ACTION),
+        (ScriptedEngine("noop"), {}, EpisodeStatus.REPETITION),
         (ScriptedEngine("random"), {"max_turns": 3}, EpisodeStatus.TRUNCATED_TURNS),
         (ScriptedEngine("random"), {"max_episode_tokens": 12_000}, EpisodeStatus.TRUNCATED_TOKENS),
         (WatchedEngine("expert", fails_at=2), {}, EpisodeStatus.INFRASTRUCTURE_ERROR),

@@ -192,7 +192,7 @@ async def test_cancelling_a_request_ends_every_episode_and_keeps_them_where_aske
     done = await RolloutRunner(houses, ScriptedEngine("noop"), max_concurrency=8).run(
         RolloutRequest((house(1),), group_size=8, max_episode_tokens=ROOM)
     )
-    assert {episode.status for episode in done[0].episodes} == {EpisodeStatus.INVALID_ACTION}
+    assert {episode.status for episode in done[0].episodes} == {EpisodeStatus.REPETITION}
 
 
 async def test_a_store_that_fails_stops_the_request_with_its_own_error(houses: EnvClient) -> None:

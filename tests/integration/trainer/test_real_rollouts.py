@@ -116,7 +116,13 @@ def test_sft_learns_expert_episodes_from_their_own_tokens(tiny_model: Path, tmp_
             play_split(parse_config(tree), "alfworld", "generated_eval", adapter=result.adapter.resolve())
         )
     assert report.episodes == 1
-    assert report.statuses.keys() <= {"completed", "truncated_turns", "truncated_tokens", "invalid_action"}
+    assert report.statuses.keys() <= {
+        "completed",
+        "truncated_turns",
+        "truncated_tokens",
+        "invalid_action",
+        "repetition",
+    }
 
 
 def test_evaluation_splits_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_no_action_line_ends_the_episode(house: ProtocolSession) -> None:
 
 def test_the_same_output_three_times_ends_the_episode(house: ProtocolSession) -> None:
     house.parse("ACTION: go to fridge 1")
-    assert [house.parse("ACTION: look").ends for _ in range(3)] == [None, None, EpisodeStatus.INVALID_ACTION]
+    assert [house.parse("ACTION: look").ends for _ in range(3)] == [None, None, EpisodeStatus.REPETITION]
 
 
 def test_the_database_is_put_as_v02_puts_it(database: ProtocolSession) -> None:

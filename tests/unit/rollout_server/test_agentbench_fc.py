@@ -106,7 +106,7 @@ def test_three_identical_outputs_from_the_fourth_step_end_the_episode(house: Pro
     for _ in range(2):
         assert house.parse(go("go to shelf 1")).ends is None
         house.parse("no call: such a turn is no step")
-    assert house.parse(go("go to shelf 1")) == ParsedTurn(ends=EpisodeStatus.INVALID_ACTION)
+    assert house.parse(go("go to shelf 1")) == ParsedTurn(ends=EpisodeStatus.REPETITION)
     assert house.closing() == ()
 
 

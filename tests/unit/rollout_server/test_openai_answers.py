@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from adapter_folders import write_adapter
 
 from envs.errors import BackendUnavailable, ConfigError, InvalidOption, TransportError, UnknownPolicy
+from rollout_server.constraints import choice_constraint
 from rollout_server.engines import openai
 from rollout_server.engines.base import Engine, GenerationRequest
 from rollout_server.engines.openai import OpenAIEngine
@@ -61,6 +63,17 @@ async def started(server: Server, **options: Any) -> OpenAIEngine:
 
 def request(policy: PolicyVersion | None = None, **sampling: Any) -> GenerationRequest:
     return GenerationRequest((1, 2, 3), SamplingParams(**sampling), policy or PolicyVersion())
+
+
+async def test_a_constraint_is_sent_as_its_grammar(server: Server) -> None:
+    engine = await started(server)
+    constraint = choice_constraint(["go", "look"])
+    await engine.generate(replace(request(), constraint=constraint))
+    await engine.generate(request())
+    (_, held), (_, free) = server.requests
+    assert held["structured_outputs"] == {"grammar": constraint.grammar}
+    assert "structured_outputs" not in free
+    await engine.close()
 
 
 async def test_ids_go_in_and_come_out(server: Server) -> None:

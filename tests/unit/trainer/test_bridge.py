@@ -11,8 +11,9 @@ from trainer_doubles import ScriptedRollouts, make_episode
 from envs.errors import ConfigError, InfrastructureError
 from envs.types import EpisodeStatus, Task
 from rollout_server.chat import ChatFormat
+from rollout_server.constraints import Constrain
 from rollout_server.tokenizer import HFTokenizer
-from rollout_server.types import Episode, Group, RewardWeights, RolloutRequest, Turn
+from rollout_server.types import Episode, Group, RewardWeights, RolloutRequest, Turn, TurnConstraint
 from trainer.batch import Row, batch_metrics, episode_row
 from trainer.loops import LoopThread
 from trainer.rollouts import RolloutBatch, RolloutBridge, prompt_of, training_reward
@@ -29,14 +30,21 @@ def loop() -> Iterator[LoopThread]:
         yield running
 
 
-def bridge(service: ScriptedRollouts, loop: LoopThread, seen: list[RolloutBatch] | None = None) -> RolloutBridge:
+def bridge(
+    service: ScriptedRollouts,
+    loop: LoopThread,
+    seen: list[RolloutBatch] | None = None,
+    template: RolloutRequest = REQUEST,
+    **more: bool,
+) -> RolloutBridge:
     return RolloutBridge(
         service,
         loop,
         sampler=TaskSampler([TaskSource(env="alfworld", split="generated")], seed=1),
-        template=REQUEST,
+        template=template,
         dummy_id=2,
         on_batch=(lambda _: None) if seen is None else seen.append,
+        **more,
     )
 
 
@@ -110,6 +118,44 @@ def test_rows_mean_the_same_tasks_and_seeds_in_every_process(tokenizer: HFTokeni
 
 def episode(chat: ChatFormat, **more: object) -> Episode:
     return make_episode(chat, task=TASK, seed=1, request=REQUEST, policy="base", index=0, **more)  # type: ignore[arg-type]
+
+
+def test_constrained_turns_are_not_trained_on_unless_asked_for(
+    chat: ChatFormat, tokenizer: HFTokenizer, loop: LoopThread
+) -> None:
+    free = episode(chat)
+    held = replace(free.turns[0], constraint=TurnConstraint(Constrain.ADMISSIBLE, "ab" * 32, 9))
+    constrained = replace(free, turns=(held, *free.turns[1:]))
+    left_out = row(constrained)
+    assert (left_out.reward, left_out.mask, left_out.trained) == (None, (0,), False)
+    kept = episode_row(constrained, dummy_id=2, max_tokens=4096, keep_constrained=True)
+    assert kept == row(free)
+    request = replace(REQUEST, constrain=Constrain.TOOLS)
+    with pytest.raises(ConfigError, match="constrained to tools"):
+        bridge(ScriptedRollouts(tokenizer), loop, template=request)
+    assert bridge(ScriptedRollouts(tokenizer), loop, template=request, keep_constrained=True)
+
+
+def test_episodes_of_two_versions_are_kept_with_the_logprobs_of_each_or_left_out(chat: ChatFormat) -> None:
+    whole = episode(chat)
+    mixed = replace(whole, turns=(*whole.turns[:-1], replace(whole.turns[-1], policy="later")))
+    assert row(mixed) == row(whole)
+    left_out = episode_row(mixed, dummy_id=2, max_tokens=4096, keep_mixed=False)
+    assert (left_out.reward, left_out.trained) == (None, False)
+    assert episode_row(whole, dummy_id=2, max_tokens=4096, keep_mixed=False).trained
+    figures = batch_metrics([Group("g", TASK, (mixed, whole))], wall_s=1.0)
+    assert (figures["rollout/mixed"], figures["rollout/constrained"], figures["rollout/played_again"]) == (
+        1.0,
+        0.0,
+        0.0,
+    )
+
+
+def test_given_turns_are_context_and_not_learnt(chat: ChatFormat) -> None:
+    whole = episode(chat, turns=2)
+    forked = replace(whole, policy="other", turns=(replace(whole.turns[0], given=True), whole.turns[1]))
+    assert sum(row(forked).mask) == len(whole.turns[1].completion_ids)
+    assert row(forked).completion_ids == row(whole).completion_ids
 
 
 def row(of: Episode, max_tokens: int = 4096) -> Row:

@@ -8,9 +8,10 @@ from trainer_doubles import make_episode
 from envs.errors import ConfigError
 from envs.types import EpisodeStatus, Task
 from rollout_server.chat import ChatFormat
+from rollout_server.constraints import Constrain
 from rollout_server.episode_store import EpisodeStore
 from rollout_server.tokenizer import HFTokenizer
-from rollout_server.types import Episode, FinishReason, RolloutRequest
+from rollout_server.types import Episode, FinishReason, RolloutRequest, TurnConstraint
 from trainer.datasets import IGNORED, check_tokenizer, select_episodes, sft_rows
 from trainer.settings import SftSettings, TaskSource
 from trainer.splits import SplitGuard
@@ -72,6 +73,9 @@ def test_another_tokenizers_episode_is_refused(chat: ChatFormat, tokenizer: HFTo
             check_tokenizer(broken, tokenizer)
 
 
+HELD = TurnConstraint(Constrain.ADMISSIBLE, "ab" * 32, 9)
+
+
 def test_selection_by_split_success_engine_type_and_status(chat: ChatFormat) -> None:
     other = Task("alfworld", "generated_easy/1", "generated_easy", "pick", "abc")
     episodes = [
@@ -81,6 +85,7 @@ def test_selection_by_split_success_engine_type_and_status(chat: ChatFormat) -> 
         played(chat, 3, task=other),
         played(chat, 4, task=replace(TRAIN, type="heat")),
         replace(played(chat, 5), status=EpisodeStatus.INFRASTRUCTURE_ERROR, reward=None),
+        replace(played(chat, 6), turns=tuple(replace(turn, constraint=HELD) for turn in played(chat, 6).turns)),
     ]
     with EpisodeStore("sqlite://") as store:
         store.add_many(episodes)
@@ -91,6 +96,7 @@ def test_selection_by_split_success_engine_type_and_status(chat: ChatFormat) -> 
         assert chosen(SftSettings()) == {"ep-1-0", "ep-1-2", "ep-1-4"}
         assert chosen(SftSettings(success_only=False)) == {"ep-1-0", "ep-1-1", "ep-1-2", "ep-1-4"}
         assert chosen(SftSettings(engines=("double",))) == {"ep-1-0", "ep-1-4"}
+        assert chosen(SftSettings(constrained=True)) == {"ep-1-0", "ep-1-2", "ep-1-4", "ep-1-6"}
         assert chosen(SftSettings(envs=("dbbench",))) == set()
         assert chosen(SftSettings(policies=("run-v1",))) == set()
         assert chosen(SftSettings(), SOURCE.model_copy(update={"types": ("heat",)})) == {"ep-1-4"}
