@@ -208,7 +208,8 @@ class _Player:
         """Sample a turn and do what it says; None where its time was over before anything of it is known."""
         before = time.perf_counter()
         request = self._request(index, transcript)
-        completion = await self._sampler.sample(request)
+        async with self._env.kept():
+            completion = await self._sampler.sample(request)
         if completion is None:
             return None
         transcript.add_completion(completion)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from envs.client import EnvClient, EpisodeView
 from envs.errors import (
     CapacityExceeded,
     Conflict,
+    EnvloopError,
     InfrastructureError,
     InvalidAction,
     PayloadTooLarge,
@@ -25,6 +27,7 @@ __all__ = ["EnvEpisode"]
 _log = logging.getLogger(__name__)
 _CREATE_ATTEMPTS = 6
 _BACKOFF_S = 0.2
+_BEAT_S = 60.0
 _GRACE_S = 10.0  # how long a cancellation waits for the env server's answer
 
 
@@ -104,6 +107,28 @@ class EnvEpisode:
                 )
             )
         return views, steps, refused
+
+    @contextlib.asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Keep it alive on the server for as long as the context is open: a policy may think longer than it lives."""
+        beating = asyncio.create_task(self._beat(self.view.id))
+        try:
+            yield
+        finally:
+            beating.cancel()
+
+    async def _beat(self, episode_id: str) -> None:
+        pause = _BEAT_S
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                (lease,) = await self._client.touch([episode_id])
+            except InfrastructureError as error:
+                lease = error
+            if isinstance(lease, EnvloopError):
+                _log.warning("episode %s could not be kept alive: %s", episode_id, lease)
+            else:
+                pause = min(_BEAT_S, lease / 3)
 
     async def expert_action(self, expert: str | None = None) -> Action | None:
         """What an expert of the environment would do now; see ``AskExpert``."""

@@ -11,14 +11,17 @@ import pytest
 from rollout_doubles import FailingTransport, HangingEngine, SayingEngine, WatchedEngine
 
 from envs.client import EnvClient
+from envs.config import EnvServerSettings
 from envs.errors import TaskDataError
+from envs.server.app import create_app
 from envs.types import Action, EpisodeStatus
 from rollout_server.agent_loop import play_episode, turn_seed
 from rollout_server.chat import ChatFormat
+from rollout_server.engines.base import GenerationRequest
 from rollout_server.engines.scripted import ScriptedEngine
 from rollout_server.protocols.agentbench_fc import AgentBenchFC
 from rollout_server.protocols.base import ParsedTurn
-from rollout_server.types import Episode, FinishReason, Message, RewardWeights, Role, SamplingParams
+from rollout_server.types import Completion, Episode, FinishReason, Message, RewardWeights, Role, SamplingParams
 
 
 def go(text: str) -> str:
@@ -285,3 +288,19 @@ def test_no_two_turns_share_a_seed() -> None:
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**32 for seed in seeds)
     assert turn_seed(0, "generated/1", 2, 3) == 2844166351  # runs of before stay reproducible
+
+
+async def test_an_episode_lives_while_its_policy_thinks(plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than the env server keeps what nothing is asked of."""
+
+    class Thinking(WatchedEngine):
+        async def generate(self, request: GenerationRequest) -> Completion:
+            if len(self.requests) == 1:
+                await asyncio.sleep(1.5)
+            return await super().generate(request)
+
+    monkeypatch.setattr("rollout_server.env_episode._BEAT_S", 0.1)
+    settings = EnvServerSettings(envs=("alfworld",), idle_timeout_s=0.6)
+    async with EnvClient.in_process(create_app(settings)) as client:
+        episode = await play_episode(client, Thinking(), await plan(client, 3))
+    assert (episode.status, episode.reward) == (EpisodeStatus.COMPLETED, 1.0)
