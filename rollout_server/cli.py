@@ -38,6 +38,9 @@ EngineName = Annotated[
     typer.Option("--engine", help="vllm, openai, transformers, expert, explorer, repair, near_miss, random or noop."),
 ]
 Model = Annotated[str | None, typer.Option("--model", help="A folder, a hub name, or smollm2.")]
+BaseUrls = Annotated[
+    list[str] | None, typer.Option("--base-url", help="Server of the engine openai; repeat for a pool of several.")
+]
 EnvUrl = Annotated[str | None, typer.Option("--env-url", help="Address of an env server; without: in this process.")]
 StoreUrl = Annotated[str | None, typer.Option("--store", help="Episode store (else ENVLOOP_STORE_URL).")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
@@ -50,6 +53,7 @@ def _serve(  # noqa: PLR0917 - options of the command line
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
     engine: EngineName = None,
     model: Model = None,
+    base_urls: BaseUrls = None,
     env_url: EnvUrl = None,
     store: StoreUrl = None,
     config: Config = None,
@@ -69,6 +73,7 @@ def _serve(  # noqa: PLR0917 - options of the command line
         port=port,
         engine=engine,
         model=model,
+        base_urls=tuple(base_urls or ()) or None,
         env_url=env_url,
         store_url=store,
         log_level=log_level,
@@ -116,6 +121,7 @@ def _play(  # noqa: PLR0917 - options of the command line
     ] = None,
     engine: EngineName = None,
     model: Model = None,
+    base_urls: BaseUrls = None,
     env_url: EnvUrl = None,
     store: StoreUrl = None,
     config: Config = None,
@@ -125,7 +131,8 @@ def _play(  # noqa: PLR0917 - options of the command line
     from rollout_server.episode_store import summarize
     from rollout_server.types import RolloutRequest, SamplingParams, TaskRef
 
-    settings = _settings(config, engine=engine, model=model, env_url=env_url, store_url=store, protocol=protocol)
+    given = {"engine": engine, "model": model, "base_urls": tuple(base_urls or ()) or None, "protocol": protocol}
+    settings = _settings(config, **given, env_url=env_url, store_url=store)
     script: dict[str, Any] = ({"thoughts": True} if thoughts else {}) | ({"miss": miss} if miss else {})
     if script:
         settings = settings.model_copy(update={"engine_options": {**settings.engine_options, **script}})
@@ -165,7 +172,7 @@ def _bench(
     env_url: EnvUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Measure the loop's own overhead with the expert, and an engine's share of its plain speed."""
+    """Measure the loop's own overhead with the expert, and an engine's speed within it."""
     from rollout_server.bench import run_bench
 
     settings = _settings(None, engine=engine or "expert", model=model, env_url=env_url)
