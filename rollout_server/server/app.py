@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from fastapi import FastAPI
@@ -14,12 +14,16 @@ from starlette.exceptions import HTTPException
 
 from envs import __version__
 from envs.config import EnvServerSettings
+from envs.errors import EnvloopError, InfrastructureError
 from envs.server.auth import Access
 from envs.server.guard import Guard, http_error, invalid_request
 from envs.server.run import run_app
 from rollout_server.config import RolloutServerSettings, Service, open_service
 from rollout_server.server.adapters import AdapterFolder
-from rollout_server.server.routes import UPLOADS, build_routes
+from rollout_server.server.policy_routes import UPLOADS, build_policy_routes
+from rollout_server.server.routes import build_routes
+from rollout_server.service import EpisodeCallback
+from rollout_server.types import Group, RolloutRequest
 
 __all__ = ["Running", "create_app", "serve"]
 
@@ -37,6 +41,44 @@ class Running:
     adapters: AdapterFolder
     starting: asyncio.Task[None]
 
+    def __init__(self, body_limit: int) -> None:
+        self.body_limit = body_limit
+        self._up = asyncio.Lock()
+        self._published = 0  # of the adapters that a server before this one was sent
+
+    async def bring_up(self) -> None:
+        """Start the engine where it is not, then publish what was uploaded before a restart, in the same order.
+
+        An adapter that is refused now is left out, and the log says so. Raises as ``Engine.start`` and for an engine
+        that fails meanwhile: the next call goes on from there.
+        """
+        async with self._up:
+            rollouts = self.service.rollouts
+            await rollouts.engine.start()
+            while self._published < len(self.adapters.kept):
+                kept = self.adapters.kept[self._published]
+                try:
+                    version = await rollouts.publish_policy(
+                        kept.name, kept.folder, any_base_model=True, number=kept.number
+                    )
+                except InfrastructureError:
+                    raise
+                except EnvloopError as error:
+                    logger.error("the uploaded policy %s is not published again: %s", kept.name, error)
+                else:
+                    await self.adapters.keep(version, kept.folder, await self.known_policies())
+                self._published += 1
+
+    async def known_policies(self) -> list[str]:
+        """The names of the versions there are."""
+        waiting = [kept.name for kept in self.adapters.kept[self._published :]]
+        return [*(version.name for version in await self.service.rollouts.policies()), *waiting]
+
+    async def rollouts(self, request: RolloutRequest, *, on_episode: EpisodeCallback | None = None) -> Sequence[Group]:
+        """Play a request once everything is up."""
+        await self.bring_up()
+        return await self.service.rollouts.rollouts(request, on_episode=on_episode)
+
 
 def create_app(
     settings: RolloutServerSettings,
@@ -46,14 +88,14 @@ def create_app(
 
     ``opener`` gives the service. Raises ConfigError in the lifespan for settings that it refuses.
     """
-    running = Running()
+    running = Running(settings.body_limit)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with opener(settings) as service:
             running.service = service
-            running.adapters = AdapterFolder(limit=settings.adapter_limit)
-            running.starting = asyncio.create_task(service.rollouts.engine.start())
+            running.adapters = AdapterFolder(limit=settings.adapter_limit, root=settings.adapter_dir)
+            running.starting = asyncio.create_task(running.bring_up())
             running.starting.add_done_callback(_log_failure)
             try:
                 yield
@@ -66,11 +108,12 @@ def create_app(
         title="envloop rollout server", version=__version__, description=_DESCRIPTION, lifespan=lifespan, debug=False
     )
     app.include_router(build_routes(running))
+    app.include_router(build_policy_routes(running))
     app.add_exception_handler(RequestValidationError, invalid_request)
     app.add_exception_handler(HTTPException, http_error)
     # Access reads the tokens only; nothing else of the env server's settings applies here.
     access = Access(EnvServerSettings.model_construct(token=settings.token, expert_token=None))
-    app.add_middleware(Guard, access=access, body_limit=settings.body_limit, streamed=(UPLOADS,))
+    app.add_middleware(Guard, access=access, body_limit=settings.body_limit, streamed=UPLOADS)
     return app
 
 
