@@ -105,9 +105,8 @@ class RolloutClient:
             size = archive.tell()
             archive.seek(0)
             headers = {"Content-Type": "application/x-tar", "Content-Length": str(size)}
-            query = {"name": name, "any_base_model": any_base_model}
-            answer = self._send("POST", "/v1/policy", params=query, content=_chunks(archive), headers=headers)
-            return _policy(await answer)
+            path, query = f"/v1/adapters/{quote(name, safe='')}", {"any_base_model": any_base_model}
+            return _policy(await self._send("PUT", path, params=query, content=_chunks(archive), headers=headers))
 
     async def policies(self) -> Sequence[PolicyVersion]:
         """The known versions, oldest first; the last is current."""

@@ -158,20 +158,17 @@ class EnginePool:
             member = await self._take(request, tried)
             try:
                 return await member.engine.generate(request)
-            except UnknownPolicy as error:
-                if request.policy.name not in self._policies:
+            except (UnknownPolicy, InfrastructureError, ConfigError) as error:
+                if isinstance(error, UnknownPolicy) and request.policy.name not in self._policies:
                     raise  # unloaded meanwhile; otherwise the server was started again and has forgotten it
-                failure: EnvloopError = error
-            except (InfrastructureError, ConfigError) as error:
-                failure = error
+                member.failures += 1
+                tried.add(member.number)
+                self._out(member, error)
+                if not left:
+                    raise
             finally:
                 member.in_flight -= 1
                 self._admit()
-            member.failures += 1
-            tried.add(member.number)
-            self._out(member, failure)
-            if not left:
-                raise failure
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _take(self, request: GenerationRequest, tried: set[int]) -> Member:
@@ -252,10 +249,13 @@ class EnginePool:
             try:
                 await member.revive(self._policies, self._reference)
                 break
-            except EnvloopError as error:
-                if str(error) != str(member.error):
-                    _LOG.warning("engine %s stays out: %s", member.label, error)
-                member.error = error
+            except Exception as error:  # noqa: BLE001 - logged and shown; a probe that ends would keep the member out
+                known = (
+                    error if isinstance(error, EnvloopError) else BackendUnavailable(f"{type(error).__name__}: {error}")
+                )
+                if str(known) != str(member.error):
+                    _LOG.warning("engine %s stays out: %s", member.label, known)
+                member.error = known
                 delay = min(2 * delay, self._probe_limit_s)
         member.up, member.error = True, None
         _LOG.warning("engine %s is back", member.label)

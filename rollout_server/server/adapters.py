@@ -61,6 +61,7 @@ class AdapterFolder:
             self._lock = _locked(self._root)
             try:
                 self.kept = self._read()
+                self._versions = {kept.name: kept for kept in self.kept}
             except BaseException:
                 self._lock.close()
                 raise

@@ -45,12 +45,13 @@ class Running:
         self.body_limit = body_limit
         self._up = asyncio.Lock()
         self._published = 0  # of the adapters that a server before this one was sent
+        self._refused: list[str] = []
 
     async def bring_up(self) -> None:
         """Start the engine where it is not, then publish what was uploaded before a restart, in the same order.
 
-        An adapter that is refused now is left out, and the log says so. Raises as ``Engine.start`` and for an engine
-        that fails meanwhile: the next call goes on from there.
+        An adapter that is refused now is left out, and the log says so; it stays on the disk. Raises as
+        ``Engine.start`` and for an engine that fails meanwhile: the next call goes on from there.
         """
         async with self._up:
             rollouts = self.service.rollouts
@@ -65,14 +66,15 @@ class Running:
                     raise
                 except EnvloopError as error:
                     logger.error("the uploaded policy %s is not published again: %s", kept.name, error)
+                    self._refused.append(kept.name)
                 else:
                     await self.adapters.keep(version, kept.folder, await self.known_policies())
                 self._published += 1
 
     async def known_policies(self) -> list[str]:
-        """The names of the versions there are."""
+        """The names whose uploads stay: versions, those that are not published again yet, and those that cannot be."""
         waiting = [kept.name for kept in self.adapters.kept[self._published :]]
-        return [*(version.name for version in await self.service.rollouts.policies()), *waiting]
+        return [*(version.name for version in await self.service.rollouts.policies()), *waiting, *self._refused]
 
     async def rollouts(self, request: RolloutRequest, *, on_episode: EpisodeCallback | None = None) -> Sequence[Group]:
         """Play a request once everything is up."""

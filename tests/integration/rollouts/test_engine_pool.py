@@ -205,6 +205,15 @@ async def test_a_slow_member_gets_less(pair: tuple[list[OpenAIServer], list[str]
         assert pool.status()[0]["requests"] < pool.status()[1]["requests"]
 
 
+async def test_a_member_that_never_answers_is_given_up(pair: tuple[list[OpenAIServer], list[str]]) -> None:
+    servers, urls = pair
+    async with started(urls, request_timeout_s=0.3) as pool:
+        servers[0].control["delay_s"] = 60.0
+        await asyncio.gather(*(converse(pool, number, turns=2) for number in range(6)))
+        assert [entry["ready"] for entry in pool.status()] == [False, True]
+        assert "ReadTimeout" in pool.status()[0]["error"]["message"]
+
+
 async def test_an_episode_stays_where_its_prefix_is(pair: tuple[list[OpenAIServer], list[str]]) -> None:
     """Of an episode's turns after the first, most go where the one before went; at random half of them would."""
     servers, urls = pair

@@ -170,7 +170,12 @@ async def test_a_lasting_folder_knows_its_versions_again_and_forgets_half_an_upl
     assert all({p.name for p in kept.folder.iterdir()} == {CONFIG, WEIGHTS} for kept in again.kept)
     assert {p for p in root.iterdir() if p.is_dir()} == {kept.folder for kept in again.kept}
     assert isinstance(again.kept[0], Kept)
+    # Killed while it publishes them again: none is lost.
+    await again.keep(PolicyVersion("step-10", 10), again.kept[0].folder, ["base", "step-10", "step-11"])
     again.close()
+    third = AdapterFolder(limit=100_000, root=root)
+    assert third.kept == again.kept
+    third.close()
     (root / "policies.json").write_text('{"versions": [{"name": "x"}]}')
     with pytest.raises(ConfigError, match=r"policies\.json"):
         AdapterFolder(limit=100_000, root=root)
