@@ -1,6 +1,6 @@
 """The whole rollout worker against plain vLLM, on the same token trace and the same engine: at least 0.90 of its speed.
 
-    python benchmarks/rollout_throughput.py [--json] [--quick] [--model smollm2] [--trace explorer|model|both]
+    python benchmarks/rollout_throughput.py [--json] [--quick] [--model smollm2] [--trace explorer|model]
 
 A trace is a set of episodes of generated ALFWorld tasks, recorded first: ``explorer`` acts (every turn steps the
 environment), ``model`` is what the model itself samples. Then the two sides take turns, each from an empty prefix
@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -225,7 +224,7 @@ async def measure(arguments: argparse.Namespace) -> AsyncIterator[Figure]:
     )
     await engine.start()
     try:
-        for kind in ("explorer", "model") if arguments.trace == "both" else (arguments.trace,):
+        for kind in (arguments.trace,) if arguments.trace else ("model",) if quick else ("explorer", "model"):
             request = RolloutRequest(
                 tasks=tuple(TaskRef("alfworld", split="generated", sample_seed=seed) for seed in range(tasks)),
                 group_size=_GROUP,
@@ -259,7 +258,6 @@ async def compare(
                 outside.append(share)
                 idle.append(engine.idle_s / times[side])
         pairs.append((times["plain"], times["worker"]))
-    print(pairs, idle, file=sys.stderr)
     plain, ours = (statistics.median(times) for times in zip(*pairs, strict=True))
     yield value(f"{name}.turns", len(trace.turns), "turns")
     yield value(f"{name}.sampled_tokens", trace.sampled, "tokens")
@@ -275,7 +273,7 @@ async def compare(
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=MODEL_NAME, help="a folder, a hub name, or smollm2")
     parser.add_argument("--dtype", default="auto", help="the engine's: auto, bfloat16, float16, float32")
-    parser.add_argument("--trace", choices=("explorer", "model", "both"), default="both")
+    parser.add_argument("--trace", choices=("explorer", "model"), help="both, with --quick the model's")
     parser.add_argument("--env-url", default=None, help="an env server; without: in this process, as by default")
     parser.add_argument(
         "--tasks", type=int, default=None, help=f"each played {_GROUP} times at once; 3, with --quick 1"
