@@ -67,6 +67,7 @@ class RolloutServerSettings(ServerSettings):
     keep_policies: int = Field(3, ge=1, le=1000, description="Adapters that the engine keeps loaded.")
     body_limit: int = Field(16 << 20, ge=1024, description="Bytes in one request body; above it: 413.")
     adapter_limit: int = Field(2 << 30, ge=1024, description="Bytes in one uploaded adapter; above it: 413.")
+    any_base_model: bool = Field(False, description="Adapters may name another base model than the one that is served.")
     adapter_dir: Path | None = Field(
         None, description="Keeps uploaded adapters: a server that is started again publishes them. Unset: none is kept."
     )
@@ -152,6 +153,7 @@ async def open_service(settings: RolloutServerSettings) -> AsyncIterator[Service
                 max_concurrency=settings.max_concurrency,
                 keep_policies=settings.keep_policies,
                 adapter_limit=settings.adapter_limit,
+                any_base_model=settings.any_base_model,
             )
             try:
                 yield Service(rollouts, client, store)

@@ -19,7 +19,7 @@ class LocalRollouts:
     """A ``RolloutService`` in process. It owns the engine (``close`` closes it), not the client and not the store.
 
     Args: as for ``RolloutRunner``; ``keep_policies``: how many adapters the engine holds at once; ``adapter_limit``:
-        bytes of one adapter's weights.
+        bytes of one adapter's weights; ``any_base_model``: adapters may name another base model than the engine's.
     """
 
     def __init__(
@@ -31,10 +31,13 @@ class LocalRollouts:
         max_concurrency: int = 64,
         keep_policies: int = 3,
         adapter_limit: int | None = None,
+        any_base_model: bool = False,
         record_cancelled: bool = False,
     ) -> None:
         self.engine = engine
-        self._policies = PolicyRegistry(engine, keep_last=keep_policies, max_bytes=adapter_limit)
+        self._policies = PolicyRegistry(
+            engine, keep_last=keep_policies, max_bytes=adapter_limit, any_base_model=any_base_model
+        )
         self._runner = RolloutRunner(
             client,
             engine,

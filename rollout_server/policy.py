@@ -38,12 +38,21 @@ class PolicyRegistry:
     dropped by force.
     """
 
-    def __init__(self, engine: Engine, *, keep_last: int = 3, base: str = "base", max_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        keep_last: int = 3,
+        base: str = "base",
+        max_bytes: int | None = None,
+        any_base_model: bool = False,
+    ) -> None:
         if keep_last < 1:
             raise ConfigError(f"keep_last is {keep_last}, but at least the newest adapter must stay", hint="1 or more")
         self._engine = engine
         self._keep_last = keep_last
         self._max_bytes = max_bytes
+        self._any_base_model = any_base_model
         self._shapes: Mapping[str, tuple[int, ...]] | None = None
         self._versions = [PolicyVersion(name=base, number=0)]
         self._used_names = {base}
@@ -84,7 +93,7 @@ class PolicyRegistry:
     ) -> PolicyVersion:
         """Load an adapter into the engine as the newest version and make it current. Requests under way go on.
 
-        ``any_base_model``: it may name another base model than the engine's; its shapes must fit all the same.
+        ``any_base_model``, here or for all: it may name another base model than the engine's; its shapes must fit.
         ``number``: the one that it had before a restart. Nothing changes where it fails. Raises: InvalidOption (name),
         Conflict (name in use or used before), ConfigError (the folder is no adapter or does not fit),
         BackendUnavailable.
@@ -116,7 +125,7 @@ class PolicyRegistry:
         info = check_adapter(
             path,
             max_rank=getattr(self._engine, "max_lora_rank", None) or None,  # 0: no adapters, as the engine says itself
-            base_models=() if any_base_model else names,
+            base_models=() if any_base_model or self._any_base_model else names,
             max_bytes=self._max_bytes,
         )
         if self._shapes is None:

@@ -201,6 +201,9 @@ async def test_a_real_models_shapes_are_known(smollm2_dir: Path, tmp_path: Path)
         await registry.publish("v1", write_adapter(tmp_path / "b"))
     with pytest.raises(ConfigError, match="the model's is"):
         await registry.publish("v1", write_adapter(tmp_path / "b"), any_base_model=True)
+    lenient = PolicyRegistry(Small(), any_base_model=True)
+    with pytest.raises(ConfigError, match="the model's is"):
+        await lenient.publish("v1", write_adapter(tmp_path / "b"))
     fitting = write_adapter(tmp_path / "c", pair("model.layers.29.self_attn.v_proj", 8, (192, 576)), **named)
     assert (await registry.publish("v1", fitting)).number == 1
 
