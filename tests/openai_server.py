@@ -66,13 +66,13 @@ class ChoosingEngine:
 
 
 class OpenAIServer:
-    """The routes, and what a test can turn: ``POST /control {"delay_s", "failing", "adapters"}``; ``GET /stats``."""
+    """The routes; ``control`` is what a test can turn (also by ``POST /control``), ``stats`` what it can count."""
 
     def __init__(self, engine: Engine, *, model: str = "small") -> None:
         self.engine = engine
         self.model = model
         self.adapters: dict[str, PolicyVersion] = {}
-        self.control: dict[str, Any] = {"delay_s": 0.0, "failing": False, "adapters": True}
+        self.control: dict[str, Any] = {"delay_s": 0.0, "failing": False, "adapters": True, "loading": False}
         self.stats = {"answered": 0, "failed": 0, "abandoned": 0, "under_way": 0}
         self.app = Starlette(
             routes=[
@@ -130,6 +130,8 @@ class OpenAIServer:
         body = await request.json()
         if not self.control["adapters"]:
             return _error(400, "no room for another adapter")
+        while self.control["loading"]:  # noqa: ASYNC110 - a test turns it
+            await asyncio.sleep(0.01)
         policy = PolicyVersion(body["lora_name"], 1, body["lora_path"])
         try:
             await self.engine.load_policy(policy)

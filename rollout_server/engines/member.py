@@ -102,10 +102,17 @@ class Member:
     async def load_policy(self, policy: PolicyVersion) -> None:
         """Load an adapter. Raises as ``Engine.load_policy``."""
         async with self._changing:
+            if policy.name in self._owed:
+                await self.engine.unload_policy(policy.name)
+                self._owed.discard(policy.name)
             if policy.name not in self.policies:
                 await self.engine.load_policy(policy)
                 self.policies.add(policy.name)
-                self._owed.discard(policy.name)
+
+    def distrust(self, name: str) -> None:
+        """What it may have under this name was never published: it is unloaded before the name is loaded again."""
+        self.policies.discard(name)
+        self._owed.add(name)
 
     async def unload_policy(self, name: str) -> None:
         """Forget an adapter; where the engine does not answer, when it is back. Raises: InfrastructureError."""

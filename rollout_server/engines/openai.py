@@ -218,7 +218,11 @@ class OpenAIEngine:
             path = (await asyncio.to_thread(check_adapter, path)).path
         served = f"{self._prefix}.{next(self._loads)}-{policy.name}"
         body = {"lora_name": served, "lora_path": str(path)}
-        response = await self._request("POST", "/v1/load_lora_adapter", body)
+        try:
+            response = await self._request("POST", "/v1/load_lora_adapter", body)
+        except BaseException:
+            self._retired.add(served)  # the server may have it all the same
+            raise
         if response.status_code == httpx.codes.NOT_FOUND and _reason(response) == "Not Found":  # no such route
             raise BackendUnavailable(f"the server at {self._shown} takes no adapters", hint=_HOW_TO_SERVE)
         if response.is_error:
@@ -230,7 +234,7 @@ class OpenAIEngine:
         served = self._served.pop(name, None)
         if served is not None:
             self._retired.add(served)
-            await self._remove_retired()
+        await self._remove_retired()
 
     async def _remove_retired(self) -> None:
         for served in [name for name in self._retired if not self._in_use[name]]:

@@ -272,24 +272,29 @@ class EnginePool:
         async with self._loading:
             if policy.name in self._policies:
                 return
-            failed: dict[Member, EnvloopError] = {}
-            loaded: list[Member] = []
-            # Again for a member that came back meanwhile.
-            while turn := [m for m in self._members if m.up and m not in failed and m not in loaded]:
-                for member, error in zip(turn, await asyncio.gather(*(_load(m, policy) for m in turn)), strict=True):
-                    if error is None:
-                        loaded.append(member)
-                    else:
-                        failed[member] = error
-            if loaded:
-                self._policies[policy.name] = policy
-            for member, error in failed.items():
-                if loaded or isinstance(error, InfrastructureError):
-                    self._out(member, error)
-            if not loaded:
-                errors = sorted(failed.values(), key=lambda error: isinstance(error, InfrastructureError))
-                raise errors[0] if errors else BackendUnavailable("no engine of the pool is up", hint="see /readyz")
-            self._admit()
+            try:
+                outcomes = await self._load_everywhere(policy)
+                loaded = None in outcomes.values()
+                errors = {member: error for member, error in outcomes.items() if error is not None}
+                for member, error in errors.items():
+                    if loaded or isinstance(error, InfrastructureError):
+                        self._out(member, error)
+                if not loaded:
+                    first = min(errors.values(), key=lambda error: isinstance(error, InfrastructureError), default=None)
+                    raise first or BackendUnavailable("no engine of the pool is up", hint="see /readyz")
+            except BaseException:  # also cancelled, when some have it: the name may be given to other weights yet
+                for member in self._members:
+                    member.distrust(policy.name)
+                raise
+            self._policies[policy.name] = policy
+
+    async def _load_everywhere(self, policy: PolicyVersion) -> dict[Member, EnvloopError | None]:
+        """What each member that is up said to it, those too that came up meanwhile."""
+        outcomes: dict[Member, EnvloopError | None] = {}
+        while turn := [member for member in self._members if member.up and member not in outcomes]:
+            said = await asyncio.gather(*(_load(member, policy) for member in turn))
+            outcomes |= dict(zip(turn, said, strict=True))
+        return outcomes
 
     async def unload_policy(self, name: str) -> None:
         """Forget an adapter on every member; one that does not answer is told when it is back."""

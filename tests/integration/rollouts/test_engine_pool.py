@@ -382,3 +382,21 @@ async def test_a_member_that_cannot_load_is_out_and_where_none_can_it_is_the_cal
         servers[0].control["adapters"] = True
         await until(lambda: pool.status()[0]["ready"])
         assert pool.status()[0]["policies"] == ["v1"]
+
+
+async def test_a_load_that_is_cut_short_leaves_no_weights_under_the_name(
+    pair: tuple[list[OpenAIServer], list[str]],
+) -> None:
+    servers, urls = pair
+    async with started(urls) as pool:
+        servers[1].control["loading"] = True
+        cut = asyncio.create_task(pool.load_policy(PolicyVersion("v1", 1, "/adapters/old")))
+        await until(lambda: servers[0].adapters)
+        cut.cancel()
+        await asyncio.wait([cut])
+        servers[1].control["loading"] = False
+        with pytest.raises(UnknownPolicy):
+            await pool.generate(request(PolicyVersion("v1", 1, "/adapters/old")))
+        await pool.load_policy(PolicyVersion("v1", 1, "/adapters/new"))
+        assert [p.adapter_path for p in servers[0].adapters.values()] == ["/adapters/new"]
+        assert "/adapters/new" in [p.adapter_path for p in servers[1].adapters.values()]
