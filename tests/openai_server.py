@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -28,7 +29,7 @@ from rollout_server.engines.base import Engine, GenerationRequest
 from rollout_server.tokenizer import ByteTokenizer
 from rollout_server.types import Completion, FinishReason, PolicyVersion, SamplingParams
 
-__all__ = ["ChoosingEngine", "OpenAIServer", "serving"]
+__all__ = ["ChoosingEngine", "OpenAIServer", "ServerProcess", "serving"]
 
 _FIELDS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed")
 
@@ -170,12 +171,38 @@ async def serving(server: OpenAIServer, port: int = 0) -> AsyncIterator[str]:
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
+        listener.listen()  # before the URL is told: who connects early waits, and is not refused
         config = uvicorn.Config(server.app, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
         running = uvicorn.Server(config)
         task = asyncio.create_task(running.serve([listener]))
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         running.should_exit = True
         await task
+
+
+class ServerProcess:
+    """An OpenAI-compatible server that can be killed and started again at its address."""
+
+    def __init__(self, folder: Path) -> None:
+        self._ready = folder / "ready"
+        self._port = "0"
+        self.start()
+
+    def start(self) -> None:
+        self._ready.unlink(missing_ok=True)
+        self._process = subprocess.Popen([sys.executable, __file__, str(self._ready), self._port])
+
+    async def url(self) -> str:
+        while not self._ready.exists():
+            assert self._process.poll() is None, "the server did not start"
+            await asyncio.sleep(0.02)
+        url = self._ready.read_text()
+        self._port = url.rpartition(":")[2]
+        return url
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
 
 
 async def _main(ready: Path, port: int) -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from openai_server import ChoosingEngine, OpenAIServer, serving
+from openai_server import ChoosingEngine, OpenAIServer, ServerProcess, serving
 
 from envs.client import EnvClient
 from envs.config import EnvServerSettings
@@ -27,33 +25,7 @@ from rollout_server.runner import RolloutRunner
 from rollout_server.tokenizer import ByteTokenizer
 from rollout_server.types import Episode, PolicyVersion, RolloutRequest, SamplingParams, TaskRef
 
-SERVER = Path(__file__).parents[2] / "openai_server.py"
 EPISODES = 32
-
-
-class ServerProcess:
-    """An OpenAI-compatible server that can be killed and started again at its address."""
-
-    def __init__(self, folder: Path) -> None:
-        self._ready = folder / "ready"
-        self._port = "0"
-        self.start()
-
-    def start(self) -> None:
-        self._ready.unlink(missing_ok=True)
-        self._process = subprocess.Popen([sys.executable, str(SERVER), str(self._ready), self._port])
-
-    async def url(self) -> str:
-        while not self._ready.exists():
-            assert self._process.poll() is None, "the server did not start"
-            await asyncio.sleep(0.02)
-        url = self._ready.read_text()
-        self._port = url.rpartition(":")[2]
-        return url
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
 
 
 @pytest.fixture
@@ -106,19 +78,19 @@ async def test_a_server_killed_amid_32_episodes_costs_none_of_them(
     pool = pool_of(urls)
     await pool.start()
     undisturbed = ChoosingEngine()
-    generate, count = pool.generate, 0
+    generate, count, killed = pool.generate, 0, False
 
     async def counted(request: GenerationRequest) -> Any:
-        nonlocal count
+        nonlocal count, killed
         count += 1
-        if count == EPISODES * 2:  # in mid-play: about two of four turns are over
-            assert pool.status()[0]["in_flight"] > 0
+        if not killed and count >= EPISODES * 2 and pool.status()[0]["in_flight"]:  # about two of four turns are over
             servers[0].kill()
+            killed = True
         return await generate(request)
 
     pool.generate = counted  # type: ignore[method-assign]
     episodes = await play(many_houses, pool)
-    assert count >= EPISODES * 2
+    assert killed
     assert all(episode.status is not EpisodeStatus.INFRASTRUCTURE_ERROR for episode in episodes)
     assert tokens(episodes) == tokens(await play(many_houses, undisturbed)), "an episode was played otherwise"
     dead, living = pool.status()
