@@ -1,4 +1,4 @@
-"""``envloop rollout bench``: what the loop itself costs, and what share of an engine's plain speed it keeps.
+"""``envloop rollout bench``: what the loop itself costs, and how fast an engine is within it.
 
 Each figure can be taken again by anyone: the tasks are drawn by seed, the environments run in this process (or at
 ``env_url``), the episodes go to a store in memory.
@@ -46,9 +46,10 @@ async def measure_loop(settings: RolloutServerSettings, *, episodes: int) -> lis
 
 
 async def measure_engine(settings: RolloutServerSettings, *, sequences: int, new_tokens: int) -> list[Figure]:
-    """Episodes of a few turns by the engine, against plain sampling with as many tokens in and out a turn.
+    """Episodes of a few turns by the engine; then ``measure_throughput`` with prompts as long, one turn each.
 
-    ``share_of_plain`` is the loop's sampled tokens a second over those of ``measure_throughput``.
+    The two play different tokens: what share of plain vLLM the worker keeps is for ``benchmarks/rollout_throughput.py``
+    to say, which gives both one trace.
     """
     from rollout_server.engines.throughput import measure_throughput
 
@@ -67,9 +68,7 @@ async def measure_engine(settings: RolloutServerSettings, *, sequences: int, new
         )
         name = f"rollout.{service.rollouts.engine.name}"
     figures = _figures(name, played, wall)
-    rate = next(figure.value for figure in figures if figure.name.endswith(".sampled_tokens_per_s"))
     figures.append(Figure(f"{name}.plain_tokens_per_s", plain["tokens_per_s"], "tokens/s"))
-    figures.append(Figure(f"{name}.share_of_plain", rate / plain["tokens_per_s"], "ratio"))
     return figures
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from rollout_server.cli_options import Config, EngineName, EnvUrl, Json, Model, StoreUrl, load_settings
+from rollout_server.cli_options import BaseUrls, Config, EngineName, EnvUrl, Json, Model, StoreUrl, load_settings
 from rollout_server.constraints import Constrain
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def _serve(  # noqa: PLR0917 - options of the command line
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
     engine: EngineName = None,
     model: Model = None,
+    base_urls: BaseUrls = None,
     env_url: EnvUrl = None,
     store: StoreUrl = None,
     config: Config = None,
@@ -51,6 +52,7 @@ def _serve(  # noqa: PLR0917 - options of the command line
         port=port,
         engine=engine,
         model=model,
+        base_urls=tuple(base_urls or ()) or None,
         env_url=env_url,
         store_url=store,
         log_level=log_level,
@@ -104,6 +106,7 @@ def _play(  # noqa: PLR0917 - options of the command line
     ] = None,
     engine: EngineName = None,
     model: Model = None,
+    base_urls: BaseUrls = None,
     env_url: EnvUrl = None,
     store: StoreUrl = None,
     config: Config = None,
@@ -113,7 +116,8 @@ def _play(  # noqa: PLR0917 - options of the command line
     from rollout_server.episode_store import summarize
     from rollout_server.types import RolloutRequest, SamplingParams, TaskRef
 
-    settings = load_settings(config, engine=engine, model=model, env_url=env_url, store_url=store, protocol=protocol)
+    given = {"engine": engine, "model": model, "base_urls": tuple(base_urls or ()) or None, "protocol": protocol}
+    settings = load_settings(config, **given, env_url=env_url, store_url=store)
     script: dict[str, Any] = ({"thoughts": True} if thoughts else {}) | ({"miss": miss} if miss else {})
     if constrain is not Constrain.NONE and settings.engine == "vllm":
         script["constraints"] = True
@@ -159,7 +163,7 @@ def _bench(
     env_url: EnvUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Measure the loop's own overhead with the expert, and an engine's share of its plain speed."""
+    """Measure the loop's own overhead with the expert, and an engine's speed within it."""
     from rollout_server.bench import run_bench
 
     settings = load_settings(None, engine=engine or "expert", model=model, env_url=env_url)

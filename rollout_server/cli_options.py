@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rollout_server.episode_store import EpisodeStore
 
 __all__ = [
+    "BaseUrls",
     "Config",
     "EngineName",
     "EnvUrl",
@@ -29,6 +30,9 @@ EngineName = Annotated[
     typer.Option("--engine", help="vllm, openai, transformers, expert, explorer, repair, near_miss, random or noop."),
 ]
 Model = Annotated[str | None, typer.Option("--model", help="A folder, a hub name, or smollm2.")]
+BaseUrls = Annotated[
+    list[str] | None, typer.Option("--base-url", help="Server of the engine openai; repeat for a pool of several.")
+]
 EnvUrl = Annotated[str | None, typer.Option("--env-url", help="Address of an env server; without: in this process.")]
 StoreUrl = Annotated[str | None, typer.Option("--store", help="Episode store (else ENVLOOP_STORE_URL).")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]

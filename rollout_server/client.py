@@ -98,26 +98,31 @@ class RolloutClient:
                         raise error_from_json(message, http_status=500)
         raise TransportError("the server's answer ended before the rollouts did", hint="see the server's log")
 
-    async def publish_policy(self, name: str, adapter_path: Path) -> PolicyVersion:
-        """Upload an adapter (or name its folder, with ``shared_files``) and make it the server's current policy."""
+    async def publish_policy(self, name: str, adapter_path: Path, *, any_base_model: bool = False) -> PolicyVersion:
+        """Upload an adapter (or name its folder, with ``shared_files``) and make it the server's current policy.
+
+        ``any_base_model``: it may name another base model than the server's.
+        """
         if self._shared_files:
-            body = {"name": name, "adapter_path": str(await asyncio.to_thread(adapter_path.absolute))}
+            folder = str(await asyncio.to_thread(adapter_path.absolute))
+            body = {"name": name, "adapter_path": folder, "any_base_model": any_base_model}
             return _policy(await self._send("POST", "/v1/policy", json=body))
         with tempfile.TemporaryFile() as archive:
             await asyncio.to_thread(pack_adapter, adapter_path, archive)
             size = archive.tell()
             archive.seek(0)
             headers = {"Content-Type": "application/x-tar", "Content-Length": str(size)}
-            path = f"/v1/adapters/{quote(name, safe='')}"
-            return _policy(await self._send("PUT", path, content=_chunks(archive), headers=headers))
+            path, query = f"/v1/adapters/{quote(name, safe='')}", {"any_base_model": any_base_model}
+            return _policy(await self._send("PUT", path, params=query, content=_chunks(archive), headers=headers))
 
     async def policies(self) -> Sequence[PolicyVersion]:
         """The known versions, oldest first; the last is current."""
-        answer = await self._send("GET", "/v1/policies")
-        found = answer.get("policies") if isinstance(answer, dict) else None
-        if not isinstance(found, list):
-            raise TransportError("the server's answer has no list of policies")
-        return tuple(_policy(policy) for policy in found)
+        return _policies(await self._send("GET", "/v1/policies"))
+
+    async def drop_policy(self, name: str, *, force: bool = False) -> Sequence[PolicyVersion]:
+        """Have the server forget an adapter, with ``force`` under the episodes that hold it. Answers what is left."""
+        path = f"/v1/policies/{quote(name, safe='')}"
+        return _policies(await self._send("DELETE", path, params={"force": force}))
 
     async def episode(self, episode_id: str) -> Episode:
         """A stored episode by id or its unique beginning. Raises UnknownEpisode."""
@@ -205,6 +210,13 @@ def _policy(document: Any) -> PolicyVersion:
         return policy_from_json(document)
     except InvalidOption as error:
         raise TransportError(f"the server's policy cannot be read: {error.message}", hint=error.hint) from error
+
+
+def _policies(answer: Any) -> tuple[PolicyVersion, ...]:
+    found = answer.get("policies")
+    if not isinstance(found, list):
+        raise TransportError("the server's answer has no list of policies")
+    return tuple(_policy(policy) for policy in found)
 
 
 def _groups(outlines: Any, episodes: dict[str, Episode]) -> tuple[Group, ...]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from envs.config import EnvServerSettings
+from envs.errors import ConfigError
 from envs.server_settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -46,6 +48,9 @@ class RolloutServerSettings(ServerSettings):
     port: int = Field(8471, ge=0, le=65535, description="Port to bind; 0 takes a free one.")
     token: SecretStr | None = Field(None, min_length=8, description="Bearer token that every /v1 request must carry.")
     env_url: str | None = Field(None, description="Address of the env server; unset: the environments run in here.")
+    env_streams: int = Field(
+        8, ge=0, le=64, description="WebSockets that carry the episodes of an env server at 'env_url'; 0: requests."
+    )
     env_token: SecretStr | None = Field(
         None, description="Bearer token of the env server, its expert token where experts play. Unset: 'token'."
     )
@@ -54,6 +59,11 @@ class RolloutServerSettings(ServerSettings):
         description="vllm, openai, transformers, or a script: expert, explorer, repair, near_miss, random, noop.",
     )
     model: str | None = Field(None, description="A folder, a hub name, or smollm2.")
+    base_urls: tuple[str, ...] = Field(
+        (),
+        description="Addresses of OpenAI-compatible vLLM servers, for the engine 'openai'. Several make a pool.",
+    )
+    engine_capacity: int = Field(64, ge=1, le=4096, description="Requests at once on each engine of a pool.")
     engine_options: dict[str, Any] = Field(default_factory=dict, description="Passed to the engine as they are.")
     protocol: str = Field("agentbench_fc", description="Protocol of 'envloop rollout play'; requests name their own.")
     store_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the episode store; unset: a SQLite file.")
@@ -67,6 +77,10 @@ class RolloutServerSettings(ServerSettings):
     keep_policies: int = Field(3, ge=1, le=1000, description="Adapters that the engine keeps loaded.")
     body_limit: int = Field(16 << 20, ge=1024, description="Bytes in one request body; above it: 413.")
     adapter_limit: int = Field(2 << 30, ge=1024, description="Bytes in one uploaded adapter; above it: 413.")
+    any_base_model: bool = Field(False, description="Adapters may name another base model than the one that is served.")
+    adapter_dir: Path | None = Field(
+        None, description="Keeps uploaded adapters: a server that is started again publishes them. Unset: none is kept."
+    )
     shutdown_grace_s: float = Field(10.0, gt=0, description="Seconds that running requests get to end at shutdown.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="Level of the server's log.")
     log_format: Literal["text", "json"] = Field("text", description="Lines for people, or one JSON object a line.")
@@ -92,6 +106,18 @@ class RolloutServerSettings(ServerSettings):
             raise ConfigError(f"keep_for: {error.message}", hint=error.hint) from error
         return Retention(older_than=older_than, keep_last=self.keep_last, max_bytes=self.keep_bytes)
 
+    def all_engine_options(self) -> dict[str, Any]:
+        """The engine's options with the servers' addresses. Raises ConfigError where the engine has no servers."""
+        if not self.base_urls:
+            return dict(self.engine_options)
+        if self.engine != "openai":
+            raise ConfigError(
+                f"base_urls name servers, but the engine is {self.engine}", hint="choose the engine openai"
+            )
+        if len(self.base_urls) == 1:
+            return {"base_url": self.base_urls[0], **self.engine_options}
+        return {"base_url": self.base_urls, "capacity": self.engine_capacity, **self.engine_options}
+
     def open_env_token(self) -> str | None:
         """The token for the env server, secret opened."""
         token = self.env_token or self.token
@@ -115,7 +141,7 @@ async def open_env_client(settings: RolloutServerSettings) -> AsyncIterator[EnvC
     from envs.client import EnvClient
 
     if settings.env_url is not None:
-        async with EnvClient(settings.env_url, token=settings.open_env_token()) as client:
+        async with EnvClient(settings.env_url, token=settings.open_env_token(), streams=settings.env_streams) as client:
             yield client
         return
     from envs.server.app import create_app
@@ -138,7 +164,7 @@ async def open_service(settings: RolloutServerSettings) -> AsyncIterator[Service
     from rollout_server.episode_store import EpisodeStore
     from rollout_server.local import LocalRollouts
 
-    engine = make_engine(settings.engine, model=settings.model, **settings.engine_options)
+    engine = make_engine(settings.engine, model=settings.model, **settings.all_engine_options())
     store = await asyncio.to_thread(EpisodeStore, settings.open_store_url())
     try:
         async with open_env_client(settings) as client:
@@ -148,6 +174,8 @@ async def open_service(settings: RolloutServerSettings) -> AsyncIterator[Service
                 store=store,
                 max_concurrency=settings.max_concurrency,
                 keep_policies=settings.keep_policies,
+                adapter_limit=settings.adapter_limit,
+                any_base_model=settings.any_base_model,
             )
             try:
                 yield Service(rollouts, client, store)

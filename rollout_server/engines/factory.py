@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 from envs.errors import ConfigError
@@ -22,8 +22,9 @@ def make_engine(kind: str, *, model: str | None = None, **options: Any) -> Engin
     """An engine that is not started yet. ``options`` are its constructor's.
 
     ``model`` is a folder, a hub name, or ``smollm2`` for the small model that the extra ``demo`` brings (converted on
-    first use). Scripted kinds need none; with one they play in its tokens. Raises ConfigError for an unknown kind, a
-    missing model or an option that the engine does not have.
+    first use). Scripted kinds need none; with one they play in its tokens. A list as ``base_url`` of ``openai`` makes
+    an ``EnginePool`` over as many servers; the pool's own options are then taken too. Raises ConfigError for an
+    unknown kind, a missing model or an option that the engine does not have.
     """
     if kind in _SCRIPTED:
         from rollout_server.engines.scripted import ScriptedEngine
@@ -40,6 +41,8 @@ def make_engine(kind: str, *, model: str | None = None, **options: Any) -> Engin
         # The name is the server's own; only the tokenizer is loaded here.
         if model == _smollm2_name() and "tokenizer_path" not in options:
             options["tokenizer_path"] = _resolve(model)
+        if isinstance(options.get("base_url"), list | tuple):
+            return _pool(model, **options)
         return _build(kind, OpenAIEngine, model=model, **options)
     if kind == "vllm":
         from rollout_server.engines.vllm import VllmEngine
@@ -48,6 +51,23 @@ def make_engine(kind: str, *, model: str | None = None, **options: Any) -> Engin
     from rollout_server.engines.transformers import TransformersEngine
 
     return _build(kind, TransformersEngine, _resolve(model), **options)
+
+
+def _pool(model: str, *, base_url: Sequence[str], **options: Any) -> Engine:
+    """One engine a server. What a member fails is sent to another at once, so none tries again by itself."""
+    from rollout_server.engines.openai import OpenAIEngine, shown_url
+    from rollout_server.engines.pool import EnginePool
+
+    if len(set(base_url)) < len(base_url):
+        raise ConfigError(f"a server is named twice: {', '.join(base_url)}", hint="give each address once")
+    of_pool = set(inspect.signature(EnginePool).parameters) - {"members", "labels"}
+    shared = {"retries": 0, **{name: value for name, value in options.items() if name not in of_pool}}
+    members = [_build("openai", OpenAIEngine, url, model, **shared) for url in base_url]
+    return EnginePool(
+        members,
+        labels=[shown_url(url) for url in base_url],
+        **{name: value for name, value in options.items() if name in of_pool},
+    )
 
 
 def _build(kind: str, make: Callable[..., Engine], *args: Any, **options: Any) -> Engine:

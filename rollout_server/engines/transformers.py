@@ -73,7 +73,8 @@ class TransformersEngine:
         self._dtype = dtype
         self._device = device
         self._max_batch = max_batch
-        self._max_lora_rank = max_lora_rank
+        self._max_lora_rank = self.max_lora_rank = max_lora_rank
+        self.base_models = (model,)
         self._net: Any = None
         self._peft: Any = None
         self._thread: ThreadPoolExecutor | None = None

@@ -89,7 +89,8 @@ class VllmEngine:
         self._gpu_memory_utilization = gpu_memory_utilization
         self._kv_cache_gib = kv_cache_gib
         self._max_loras = max_loras
-        self._max_lora_rank = max_lora_rank
+        self._max_lora_rank = self.max_lora_rank = max_lora_rank
+        self.base_models = (model,)
         self._tensor_parallel_size = tensor_parallel_size
         self._cpu_threads = cpu_threads
         self._seed = secrets.randbelow(1 << 31) if seed is None else seed

@@ -11,53 +11,34 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 
 from envs import __version__
 from envs.errors import BackendUnavailable, BadRequest, EnvloopError
-from envs.server.schemas import ErrorAnswer
 from rollout_server.protocols import PROTOCOLS
 from rollout_server.replay_fork_many import ForkOptions, fork_many
-from rollout_server.serialize import dumps, episode_to_json, policy_to_json, request_from_json
+from rollout_server.serialize import episode_to_json, request_from_json
+from rollout_server.server.answers import errors as _errors
+from rollout_server.server.answers import json_answer as _json
 from rollout_server.server.schemas import (
     EpisodeQuery,
     EpisodesAnswer,
     ForkEpisode,
     ForksAnswer,
     GroupsAnswer,
-    PoliciesAnswer,
-    PolicyAnswer,
-    PublishPolicy,
     ReadyAnswer,
     VersionAnswer,
     rollout_request_schema,
 )
 from rollout_server.server.streams import GrowingAnswer, play_or_give_up
-from rollout_server.types import PolicyVersion
 
 if TYPE_CHECKING:
     from rollout_server.server.app import Running
 
-__all__ = ["UPLOADS", "build_routes"]
+__all__ = ["build_routes"]
 
-UPLOADS = "/v1/adapters/"
 _NDJSON = "application/x-ndjson"
-_TAR = {"requestBody": {"content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}}}
-
-
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": ErrorAnswer} for status in (401, 422, *statuses)}
-
-
-def _json(document: Any, status: int = 200) -> Response:
-    return Response(dumps(document).encode(), status, media_type="application/json")
 
 
 def build_routes(running: Running) -> APIRouter:
     """All routes, bound to the server's parts."""
     router = APIRouter()
-
-    async def published(policy: PolicyVersion, folder: Path | None = None) -> Response:
-        if folder is not None:
-            known = [version.name for version in await running.service.rollouts.policies()]
-            await running.adapters.keep(policy.name, folder, known)
-        return _json(policy_to_json(policy), 201)
 
     @router.post(
         "/v1/rollouts",
@@ -76,39 +57,9 @@ def build_routes(running: Running) -> APIRouter:
             raise BadRequest(f"the body is not JSON: {error}", hint="send a JSON object") from error
         wanted = request_from_json(body)
         if _NDJSON in request.headers.get("accept", ""):
-            lines = await GrowingAnswer(running.service.rollouts, wanted, request).begin()
+            lines = await GrowingAnswer(running, wanted, request).begin()
             return StreamingResponse(lines, media_type=_NDJSON)
-        return Response(await play_or_give_up(running.service.rollouts, wanted, request), media_type="application/json")
-
-    @router.post(
-        "/v1/policy", tags=["policies"], status_code=201, responses={201: {"model": PolicyAnswer}, **_errors(409, 503)}
-    )
-    async def publish(body: PublishPolicy) -> Response:
-        """Load an adapter from a folder of the server's machine and make it the current policy."""
-        return await published(await running.service.rollouts.publish_policy(body.name, Path(body.adapter_path)))
-
-    @router.put(
-        UPLOADS + "{name}",
-        tags=["policies"],
-        status_code=201,
-        responses={201: {"model": PolicyAnswer}, **_errors(409, 413, 503)},
-        openapi_extra=_TAR,
-    )
-    async def upload(name: str, request: Request) -> Response:
-        """Load an adapter and make it current: a plain tar of `adapter_config.json`, `adapter_model.safetensors`."""
-        folder = await running.adapters.receive(request.stream())
-        try:
-            policy = await running.service.rollouts.publish_policy(name, folder)
-        except BaseException:
-            await running.adapters.drop(folder)
-            raise
-        return await published(policy, folder)
-
-    @router.get("/v1/policies", tags=["policies"], responses={200: {"model": PoliciesAnswer}, **_errors()})
-    async def policies() -> Response:
-        """The known versions, oldest first; the last is current."""
-        found = await running.service.rollouts.policies()
-        return _json({"policies": [policy_to_json(policy) for policy in found]})
+        return Response(await play_or_give_up(running, wanted, request), media_type="application/json")
 
     @router.get("/v1/episodes", tags=["episodes"], responses={200: {"model": EpisodesAnswer}, **_errors()})
     async def episodes(query: Annotated[EpisodeQuery, Query()]) -> Response:
@@ -159,11 +110,13 @@ def build_routes(running: Running) -> APIRouter:
     @router.get("/readyz", tags=["server"], responses={200: {"model": ReadyAnswer}, 503: {"model": ReadyAnswer}})
     async def ready() -> Response:
         """Whether rollouts can be played now: the model is loaded and the env server is ready."""
+        status = getattr(running.service.rollouts.engine, "status", None)  # of a pool: each member's
+        engines = {} if status is None else {"engines": status()}
         try:
             await _check_ready(running)
         except EnvloopError as error:
-            return _json({"ready": False, "error": error.to_json()}, 503)
-        return _json({"ready": True})
+            return _json({"ready": False, "error": error.to_json(), **engines}, 503)
+        return _json({"ready": True, **engines})
 
     @router.get("/version", tags=["server"], responses={200: {"model": VersionAnswer}})
     async def version() -> Response:

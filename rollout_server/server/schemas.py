@@ -36,6 +36,7 @@ class PublishPolicy(BaseModel):
 
     name: str = Field(min_length=1, max_length=100)
     adapter_path: str = Field(min_length=1)
+    any_base_model: bool = Field(False, description="It may name another base model; its shapes must fit.")
 
 
 class PolicyAnswer(BaseModel):
@@ -47,9 +48,10 @@ class PolicyAnswer(BaseModel):
 
 
 class PoliciesAnswer(BaseModel):
-    """The known versions, oldest first; the last is current."""
+    """The known versions, oldest first; the last is current. ``pinned``: how many episodes hold each."""
 
     policies: list[PolicyAnswer]
+    pinned: dict[str, int]
 
 
 class GroupsAnswer(BaseModel):
@@ -146,11 +148,25 @@ class _ErrorBody(BaseModel):
     hint: str
 
 
+class _EngineAnswer(BaseModel):
+    """One engine of a pool."""
+
+    engine: str
+    ready: bool
+    in_flight: int
+    capacity: int
+    requests: int
+    failures: int
+    policies: list[str]
+    error: _ErrorBody | None
+
+
 class ReadyAnswer(BaseModel):
-    """Whether rollouts can be played now; ``error`` says why not and what to do."""
+    """Whether rollouts can be played now; ``error`` says why not and what to do. ``engines``: of a pool."""
 
     ready: bool
     error: _ErrorBody | None = None
+    engines: list[_EngineAnswer] | None = None
 
 
 class VersionAnswer(BaseModel):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.requests import Request
 
 from envs.errors import EnvloopError
 from envs.server.guard import internal_error
 from rollout_server.serialize import dumps, episode_to_json, group_to_json
-from rollout_server.service import RolloutService
+from rollout_server.service import EpisodeCallback
 from rollout_server.types import Episode, Group, RolloutRequest
 
 __all__ = ["HEARTBEAT_S", "GrowingAnswer", "play_or_give_up"]
@@ -20,7 +20,15 @@ HEARTBEAT_S = 10.0
 _EARLY_S = 2.0
 
 
-async def play_or_give_up(service: RolloutService, request: RolloutRequest, caller: Request) -> bytes:
+class _Player(Protocol):
+    """What plays: a ``RolloutService``, or a server that brings one up first."""
+
+    async def rollouts(
+        self, request: RolloutRequest, *, on_episode: EpisodeCallback | None = None
+    ) -> Sequence[Group]: ...
+
+
+async def play_or_give_up(service: _Player, request: RolloutRequest, caller: Request) -> bytes:
     """Play everything and answer ``{"groups": […]}``; cancelled, episodes and all, where the caller goes away."""
     task = asyncio.create_task(_play(service, request))
     gone = asyncio.create_task(_gone(caller))
@@ -36,7 +44,7 @@ class GrowingAnswer:
     """Lines of JSON: ``{"episode": …}`` as each ends, at last ``{"groups": [{"id", "task", "episodes": [ids]}]}`` or
     ``{"error": …}``. An empty line every ten seconds says that the server is there."""
 
-    def __init__(self, service: RolloutService, request: RolloutRequest, caller: Request) -> None:
+    def __init__(self, service: _Player, request: RolloutRequest, caller: Request) -> None:
         self._episodes: asyncio.Queue[Episode | None] = asyncio.Queue()
         self._task = asyncio.create_task(_play(service, request, self._episodes))
         self._task.add_done_callback(lambda _: self._episodes.put_nowait(None))
@@ -82,7 +90,7 @@ class GrowingAnswer:
 
 
 async def _play(
-    service: RolloutService, request: RolloutRequest, episodes: asyncio.Queue[Episode | None] | None = None
+    service: _Player, request: RolloutRequest, episodes: asyncio.Queue[Episode | None] | None = None
 ) -> Sequence[Group]:
     return await service.rollouts(request, on_episode=episodes.put_nowait if episodes is not None else None)
 

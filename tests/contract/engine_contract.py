@@ -260,6 +260,34 @@ async def check_adapters_swap(case: EngineCase) -> None:
     assert (await case.sample(GREEDY, question=question)).token_ids == before.token_ids
 
 
+async def check_swap_under_load(case: EngineCase) -> None:
+    """Versions come and go while requests are under way: none is lost, and every token is of the version it names."""
+    first, second = (PolicyVersion(f"u{n}", n, str(path)) for n, path in enumerate(case.adapters, 1))
+    question = "Tell me about a lamp and a desk."
+    asked: list[tuple[SamplingParams, PolicyVersion, asyncio.Task[Completion]]] = []
+
+    async def ask(*policies: PolicyVersion) -> None:
+        for policy in policies:
+            sampling = replace(FREE, seed=len(asked), max_tokens=8)
+            asked.append((sampling, policy, asyncio.create_task(case.sample(sampling, policy, question))))
+        await asyncio.sleep(0)
+
+    await case.engine.load_policy(first)
+    await ask(BASE, first)
+    await case.engine.load_policy(second)
+    assert not all(task.done() for _, _, task in asked), "nothing was under way"
+    await ask(second, BASE)
+    await case.engine.unload_policy(first.name)
+    await ask(second)
+    for sampling, policy, task in asked:
+        completion = await task
+        assert completion.policy == policy.name
+        assert case.error(completion, sampling, policy, question) < TOLERANCE
+    with pytest.raises(UnknownPolicy):
+        await case.sample(GREEDY, first)
+    await case.engine.unload_policy(second.name)
+
+
 ENGINE_CHECKS: tuple[Callable[[EngineCase], Awaitable[None]], ...] = (
     check_greedy_answer_and_end_of_turn,
     check_cut_at_max_tokens,
@@ -270,4 +298,5 @@ ENGINE_CHECKS: tuple[Callable[[EngineCase], Awaitable[None]], ...] = (
     check_cancelling,
     check_refusals,
     check_adapters_swap,
+    check_swap_under_load,
 )

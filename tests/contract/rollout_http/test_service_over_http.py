@@ -53,7 +53,7 @@ class Scripted:
             raise self.error
         return GROUPS
 
-    async def publish_policy(self, name, adapter_path):
+    async def publish_policy(self, name, adapter_path, *, any_base_model=False, number=None):
         if name in self.received:
             raise Conflict(f"{name} was published before")
         self.received[name] = (adapter_path, {p.name: p.read_bytes() for p in adapter_path.iterdir()})
@@ -63,6 +63,9 @@ class Scripted:
 
     async def policies(self):
         return self.versions
+
+    def pinned_policies(self):
+        return {"base": 2}
 
     async def close(self):
         pass

@@ -13,10 +13,12 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
-from contract.engine_contract import ENGINE_CHECKS, EngineCase, Reference
+from contract.engine_contract import ENGINE_CHECKS, EngineCase, Reference, check_greedy_answer_and_end_of_turn
 
 from envs.errors import ConfigError
+from rollout_server.engines.factory import make_engine
 from rollout_server.engines.openai import OpenAIEngine
+from rollout_server.types import PolicyVersion
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.asyncio(loop_scope="module")]
 ARGUMENTS = [
@@ -66,6 +68,20 @@ async def case(
 @pytest.mark.parametrize("check", ENGINE_CHECKS, ids=lambda c: c.__name__.removeprefix("check_"))
 async def test_contract(case: EngineCase, check: Callable[[EngineCase], Awaitable[None]]) -> None:
     await check(case)
+
+
+async def test_a_real_server_lists_its_adapters_and_serves_in_a_pool(case: EngineCase, server_url: str) -> None:
+    """What a pool leans on: a server's list says which adapters it still has, and a fixed text tells its model."""
+    engine = case.engine
+    assert isinstance(engine, OpenAIEngine)
+    await engine.load_policy(PolicyVersion("listed", 1, str(case.adapters[0])))
+    assert await engine.check() == {"listed"}
+    await engine.unload_policy("listed")
+    assert await engine.check() == frozenset()
+    pool = make_engine("openai", model="small", base_url=[server_url], tokenizer=engine.tokenizer, base_apart=True)
+    await pool.start()
+    await check_greedy_answer_and_end_of_turn(EngineCase(pool, case.reference, case.adapters))
+    await pool.close()
 
 
 async def test_an_unknown_model_is_refused(case: EngineCase, server_url: str, smollm2_dir: Path) -> None:

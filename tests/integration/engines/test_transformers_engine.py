@@ -10,10 +10,23 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from contract.engine_contract import BASE, ENGINE_CHECKS, FREE, GREEDY, EngineCase, Reference
+from contract.engine_contract import (
+    BASE,
+    ENGINE_CHECKS,
+    FREE,
+    GREEDY,
+    EngineCase,
+    Reference,
+    check_adapters_swap,
+    check_logprobs_are_of_the_sampled_distribution,
+    check_many_at_once,
+    check_seeds,
+)
+from openai_server import OpenAIServer, serving
 
 from envs.errors import BackendUnavailable, ConfigError
 from rollout_server.engines.base import Engine
+from rollout_server.engines.factory import make_engine
 from rollout_server.engines.transformers import TransformersEngine
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -35,6 +48,29 @@ async def case(smollm2_dir: Path, reference: Reference, adapters: tuple[Path, Pa
 @pytest.mark.parametrize("check", ENGINE_CHECKS, ids=lambda c: c.__name__.removeprefix("check_"))
 async def test_contract(case: EngineCase, check: Callable[[EngineCase], Awaitable[None]]) -> None:
     await check(case)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pool_case(case: EngineCase) -> AsyncIterator[EngineCase]:
+    """Two HTTP servers before the one model, as a pool."""
+    servers = [OpenAIServer(case.engine) for _ in range(2)]
+    async with serving(servers[0]) as first, serving(servers[1]) as second:
+        pool = make_engine("openai", model="small", base_url=[first, second], tokenizer=case.engine.tokenizer)
+        await pool.start()
+        yield EngineCase(pool, case.reference, case.adapters)
+        await pool.close()
+    assert all(server.stats["answered"] for server in servers)
+    assert not any(server.adapters for server in servers)
+
+
+# What a pool adds no risk to is left to the slow run: the same engine answers behind it.
+LONG = (check_adapters_swap, check_logprobs_are_of_the_sampled_distribution, check_many_at_once, check_seeds)
+POOL_CHECKS = [pytest.param(check, marks=pytest.mark.slow if check in LONG else ()) for check in ENGINE_CHECKS]
+
+
+@pytest.mark.parametrize("check", POOL_CHECKS, ids=lambda c: c.__name__.removeprefix("check_"))
+async def test_contract_of_a_pool(pool_case: EngineCase, check: Callable[[EngineCase], Awaitable[None]]) -> None:
+    await check(pool_case)
 
 
 async def test_is_an_engine(case: EngineCase) -> None:

@@ -14,6 +14,7 @@ import time
 
 import httpx
 import pytest
+from adapter_folders import write_adapter
 
 from envs.client import EnvClient
 from envs.errors import BackendUnavailable, InvalidOption, TransportError, Unauthorized, UnknownPolicy, UnknownTask
@@ -168,10 +169,8 @@ async def test_the_token_is_needed(url, token):
 
 
 async def test_an_adapter_travels_and_the_engine_has_its_say(client, tmp_path):
-    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 8, "target_modules": ["q_proj"]}')
-    (tmp_path / "adapter_model.safetensors").write_bytes(b"weights")
     with pytest.raises(BackendUnavailable, match="takes no adapters"):
-        await client.publish_policy("step-1", tmp_path)
+        await client.publish_policy("step-1", write_adapter(tmp_path / "adapter"))
     assert [policy.name for policy in await client.policies()] == ["base"]
 
 

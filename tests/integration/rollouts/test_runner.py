@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from adapter_folders import write_adapter
 from rollout_doubles import HangingEngine, WatchedEngine
 
 from envs.client import EnvClient
@@ -219,18 +220,10 @@ async def test_a_broken_task_is_the_callers_error(houses: EnvClient) -> None:
         await RolloutRunner(houses, Broken()).run(RolloutRequest((house(1), house(2)), max_episode_tokens=ROOM))
 
 
-def adapter(folder: Path) -> Path:
-    """A folder that passes for an adapter: the engine here never reads its weights."""
-    folder.mkdir()
-    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 1, "target_modules": ["q_proj"]}')
-    (folder / "adapter_model.safetensors").write_bytes(b"")
-    return folder
-
-
 async def test_a_published_policy_is_current_and_an_episode_keeps_the_one_it_began_with(
     houses: EnvClient, tmp_path: Path
 ) -> None:
-    folder = adapter(tmp_path / "adapter")
+    folder = write_adapter(tmp_path / "adapter")
 
     class Publishing(WatchedEngine):
         """Publishes four versions in the middle of its first episode."""
@@ -267,6 +260,6 @@ async def test_a_published_policy_is_current_and_an_episode_keeps_the_one_it_beg
 
 async def test_a_script_takes_no_adapter_and_no_unknown_kind(houses: EnvClient, tmp_path: Path) -> None:
     with pytest.raises(BackendUnavailable, match="takes no adapters"):
-        await PolicyRegistry(ScriptedEngine()).publish("v1", adapter(tmp_path / "a"))
+        await PolicyRegistry(ScriptedEngine()).publish("v1", write_adapter(tmp_path / "a"))
     with pytest.raises(ConfigError, match="no script is called 'clever'"):
         ScriptedEngine("clever")  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import pytest
 from envs.errors import ConfigError
 from rollout_server.engines.base import Engine
 from rollout_server.engines.factory import make_engine
+from rollout_server.engines.pool import EnginePool
 
 
 @pytest.mark.parametrize("kind", ["expert", "gold", "explorer", "repair", "near_miss", "random", "noop"])
@@ -24,6 +25,18 @@ def test_model_kinds_load_nothing_yet(kind: str, name: str) -> None:
     options = {"base_url": "http://localhost:1"} if kind == "openai" else {}
     engine = make_engine(kind, model="some/model", **options)
     assert (engine.name, engine.model) == (name, "some/model")
+
+
+def test_a_list_of_addresses_is_a_pool() -> None:
+    urls = ["http://user:secret@a:1/v1", "http://b:2"]
+    pool = make_engine("openai", model="small", base_url=urls, capacity=8, request_timeout_s=5.0)
+    assert isinstance(pool, EnginePool)
+    assert [entry["engine"] for entry in pool.status()] == ["http://a:1/v1", "http://b:2"]
+    assert [entry["capacity"] for entry in pool.status()] == [8, 8]
+    with pytest.raises(ConfigError, match="no option colour"):
+        make_engine("openai", model="small", base_url=urls, colour=1)
+    with pytest.raises(ConfigError, match="no address"):
+        make_engine("openai", model="small", base_url=["http://a:port", "http://b"])
 
 
 def test_mistakes_are_named() -> None:

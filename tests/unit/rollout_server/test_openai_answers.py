@@ -142,6 +142,54 @@ async def test_the_key_is_sent_and_not_shown(server: Server) -> None:
     assert "s3cret" not in str(raised.value)
 
 
+async def test_a_password_in_the_address_is_not_shown(server: Server) -> None:
+    def fail(sent: httpx.Request) -> httpx.Response:
+        raise httpx.ReadError("broken", request=sent)
+
+    server.override = fail
+    transport = httpx.MockTransport(server)
+    engine = OpenAIEngine("http://me:s3cret@host:8000", "small", tokenizer=ByteTokenizer(), transport=transport)
+    with pytest.raises(TransportError, match="http://host:8000") as raised:
+        await engine.start()
+    assert "s3cret" not in str(raised.value)
+
+
+async def test_an_adapter_in_use_is_unloaded_after_its_last_request(server: Server, tmp_path: Path) -> None:
+    engine = await started(server)
+    policy = PolicyVersion("v1", 1, str(write_adapter(tmp_path / "a")))
+    await engine.load_policy(policy)
+
+    class Unloading(httpx.AsyncBaseTransport):
+        """The policy is unloaded while its request is under way."""
+
+        async def handle_async_request(self, sent: httpx.Request) -> httpx.Response:
+            if sent.url.path == "/v1/completions":
+                await engine.unload_policy("v1")
+            return await httpx.MockTransport(server).handle_async_request(sent)
+
+    assert engine._client is not None
+    engine._client._transport = Unloading()
+    assert (await engine.generate(request(policy))).policy == "v1"
+    assert [path for path, _ in server.requests[1:]] == ["/v1/completions", "/v1/unload_lora_adapter"]
+    with pytest.raises(UnknownPolicy):
+        await engine.generate(request(policy))
+    await engine.close()
+
+
+async def test_a_server_that_was_started_again_is_known_to_have_forgotten(server: Server, tmp_path: Path) -> None:
+    engine = await started(server)
+    for name in ("v1", "v2"):
+        await engine.load_policy(PolicyVersion(name, 1, str(write_adapter(tmp_path / "a"))))
+    names = ["small", server.requests[-1][1]["lora_name"]]  # v2's alone
+    models = httpx.Response(200, json={"data": [{"id": name, "root": "/models/Small"} for name in names]})
+    server.override = lambda r: models if r.url.path == "/v1/models" else None
+    assert await engine.check() == {"v2"}
+    assert engine.base_models == ("small", "/models/Small")
+    await engine.load_policy(PolicyVersion("v1", 1, str(tmp_path / "a")))
+    assert server.requests[-1][0] == "/v1/load_lora_adapter"
+    await engine.close()
+
+
 async def test_a_busy_server_is_asked_again_and_a_failing_one_is_not(server: Server) -> None:
     engine = await started(server, retries=2)
     answers = [httpx.Response(503), httpx.Response(429)]

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from adapter_folders import write_adapter
+from adapter_folders import attention, pair, write_adapter
 
 from envs.errors import BackendUnavailable, ConfigError, Conflict, InvalidOption, UnknownPolicy
 from rollout_server.engines.base import GenerationRequest
@@ -144,6 +144,66 @@ async def test_publishing_at_once_gives_each_a_number(adapter: Path) -> None:
     assert [v.number for v in registry.versions()] == list(range(9))
     results = await asyncio.gather(*(registry.publish("same", adapter) for _ in range(3)), return_exceptions=True)
     assert sorted(type(r).__name__ for r in results) == ["Conflict", "Conflict", "PolicyVersion"]
+
+
+async def test_a_version_dropped_by_force_is_followed_by_the_current_one(adapter: Path) -> None:
+    shelf = Shelf()
+    registry = PolicyRegistry(shelf)
+    for name in ("v1", "v2"):
+        await registry.publish(name, adapter)
+    async with registry.acquire("v1"):
+        async with registry.acquire("v1"):
+            assert registry.pins() == {"v1": 2}
+        with pytest.raises(Conflict, match="1 episodes"):
+            await registry.drop("v1")
+        await registry.drop("v1", force=True)
+        assert shelf.loaded == ["v2"]
+        assert registry.current.name == "v2"
+        await registry.drop("v2")
+        assert registry.current == PolicyVersion("base", 0)
+    assert registry.pins() == {}
+    with pytest.raises(Conflict, match="published before"):
+        await registry.publish("v1", adapter)
+    assert (await registry.publish("v3", adapter)).number == 3, "a number is never used again"
+
+
+async def test_an_older_number_is_given_back_and_never_a_smaller_one(adapter: Path) -> None:
+    registry = PolicyRegistry(Shelf())
+    assert (await registry.publish("step-7", adapter, number=7)).number == 7
+    assert (await registry.publish("step-5", adapter, number=5)).number == 8
+    assert (await registry.publish("step-9", adapter)).number == 9
+
+
+async def test_weights_that_are_no_numbers_never_reach_the_engine(tmp_path: Path) -> None:
+    shelf = Shelf()
+    tensors = attention(8)
+    name = next(iter(tensors))
+    kind, shape, content = tensors[name]
+    tensors[name] = (kind, shape, b"\x00\x00\x80\x7f" + content[4:])
+    with pytest.raises(ConfigError, match="an infinity"):
+        await PolicyRegistry(shelf).publish("v1", write_adapter(tmp_path / "a", tensors))
+    with pytest.raises(ConfigError, match="bytes of weights"):
+        await PolicyRegistry(shelf, max_bytes=10).publish("v1", write_adapter(tmp_path / "b"))
+    assert shelf.loaded == []
+
+
+async def test_a_real_models_shapes_are_known(smollm2_dir: Path, tmp_path: Path) -> None:
+    class Small(Shelf):
+        base_models = (str(smollm2_dir),)
+
+    registry = PolicyRegistry(Small())
+    named = {"base_model_name_or_path": str(smollm2_dir)}
+    with pytest.raises(ConfigError, match=r"q_proj as \(8, 8\), the model's is \(576, 576\)"):
+        await registry.publish("v1", write_adapter(tmp_path / "a", **named))
+    with pytest.raises(ConfigError, match="trained on 'models/Small'"):
+        await registry.publish("v1", write_adapter(tmp_path / "b"))
+    with pytest.raises(ConfigError, match="the model's is"):
+        await registry.publish("v1", write_adapter(tmp_path / "b"), any_base_model=True)
+    lenient = PolicyRegistry(Small(), any_base_model=True)
+    with pytest.raises(ConfigError, match="the model's is"):
+        await lenient.publish("v1", write_adapter(tmp_path / "b"))
+    fitting = write_adapter(tmp_path / "c", pair("model.layers.29.self_attn.v_proj", 8, (192, 576)), **named)
+    assert (await registry.publish("v1", fitting)).number == 1
 
 
 def test_at_least_one_is_kept() -> None:

@@ -7,8 +7,9 @@ import tarfile
 
 import pytest
 
-from envs.errors import InvalidOption, PayloadTooLarge
-from rollout_server.server.adapters import ADAPTER_FILES, AdapterFolder, _unpack, pack_adapter
+from envs.errors import ConfigError, InvalidOption, PayloadTooLarge
+from rollout_server.server.adapters import ADAPTER_FILES, AdapterFolder, Kept, _unpack, pack_adapter
+from rollout_server.types import PolicyVersion
 
 CONFIG, WEIGHTS = ADAPTER_FILES
 
@@ -138,8 +139,8 @@ async def test_the_limit_ends_an_upload_in_its_course(folder):
 async def test_folders_of_forgotten_versions_go_and_close_removes_all(folder):
     both = archive(member(CONFIG), member(WEIGHTS))
     first, second = [await folder.receive(chunks(both)) for _ in range(2)]
-    await folder.keep("step-1", first, ["base", "step-1"])
-    await folder.keep("step-2", second, ["base", "step-2"])
+    await folder.keep(PolicyVersion("step-1", 1, str(first)), first, ["base", "step-1"])
+    await folder.keep(PolicyVersion("step-2", 2, str(second)), second, ["base", "step-2"])
     assert not first.exists()
     assert second.exists()
     folder.close()
@@ -149,3 +150,34 @@ async def test_folders_of_forgotten_versions_go_and_close_removes_all(folder):
 def test_packing_needs_both_files(tmp_path):
     with pytest.raises(InvalidOption, match=f"no {CONFIG}"):
         pack_adapter(tmp_path, io.BytesIO())
+
+
+async def test_a_lasting_folder_knows_its_versions_again_and_forgets_half_an_upload(tmp_path):
+    root = tmp_path / "adapters"
+    both = archive(member(CONFIG), member(WEIGHTS))
+    opened = AdapterFolder(limit=100_000, root=root)
+    assert opened.kept == ()
+    for number in (9, 10, 11):
+        received = await opened.receive(chunks(both))
+        version = PolicyVersion(f"step-{number}", number, str(received))
+        await opened.keep(version, received, ["base", "step-10", f"step-{number}"])
+    await opened.receive(chunks(both))  # never published: the server was killed before
+    with pytest.raises(ConfigError, match="another server"):
+        AdapterFolder(limit=100_000, root=root)
+    opened.close()
+    again = AdapterFolder(limit=100_000, root=root)
+    assert [(kept.name, kept.number) for kept in again.kept] == [("step-10", 10), ("step-11", 11)]
+    assert all({p.name for p in kept.folder.iterdir()} == {CONFIG, WEIGHTS} for kept in again.kept)
+    assert {p for p in root.iterdir() if p.is_dir()} == {kept.folder for kept in again.kept}
+    assert isinstance(again.kept[0], Kept)
+    # Killed while it publishes them again: none is lost.
+    await again.keep(PolicyVersion("step-10", 10), again.kept[0].folder, ["base", "step-10", "step-11"])
+    again.close()
+    third = AdapterFolder(limit=100_000, root=root)
+    assert third.kept == again.kept
+    third.close()
+    (root / "policies.json").write_text('{"versions": [{"name": "x"}]}')
+    with pytest.raises(ConfigError, match=r"policies\.json"):
+        AdapterFolder(limit=100_000, root=root)
+    with pytest.raises(ConfigError, match="cannot be used"):
+        AdapterFolder(limit=1, root=root / "policies.json")

@@ -72,3 +72,14 @@ def test_an_open_door_is_refused():
         load(host="::").refuse_open_door()
     load(host="::", token="long enough").refuse_open_door()
     load(host="127.0.0.1").refuse_open_door()
+
+
+def test_servers_are_named_by_a_list_and_only_for_the_engine_that_has_them(monkeypatch):
+    assert load(engine_options={"dtype": "auto"}).all_engine_options() == {"dtype": "auto"}
+    one = load(engine="openai", base_urls=("http://a",), engine_options={"retries": 1})
+    assert one.all_engine_options() == {"base_url": "http://a", "retries": 1}
+    monkeypatch.setenv("ENVLOOP_ROLLOUT_BASE_URLS", '["http://a", "http://b"]')
+    many = load(engine="openai", engine_capacity=8)
+    assert many.all_engine_options() == {"base_url": ("http://a", "http://b"), "capacity": 8}
+    with pytest.raises(ConfigError, match="the engine is vllm"):
+        load(engine="vllm").all_engine_options()
