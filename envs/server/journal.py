@@ -171,6 +171,12 @@ class Journal:
         """All of an episode; None where there is none of this id."""
         return self._do(lambda connection: _load(connection, episode_id))
 
+    def newest(self, prefix: str) -> asyncio.Future[str | None]:
+        """The id of the episode that was begun last with a key of this beginning (lower case); None without one."""
+        chosen = select(EPISODES.c.id).where(EPISODES.c.key.startswith(prefix, autoescape=True))
+        last = chosen.order_by(EPISODES.c.created_at.desc()).limit(1)
+        return self._do(lambda connection: connection.execute(last).scalar())
+
     def sweep(self, *, idle_s: float, remember_s: float, reason: str) -> asyncio.Future[int]:
         """Cancel what nobody has touched for the idle time, forget what ended long ago; gives the number cancelled."""
         return self._do(lambda connection: _sweep(connection, idle_s, remember_s, reason))
