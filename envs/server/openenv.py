@@ -9,9 +9,8 @@ from __future__ import annotations
 import importlib.util
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request, Response
 from fastapi.openapi.utils import get_openapi
@@ -29,7 +28,7 @@ from envs.errors import (
 )
 from envs.server.auth import Access
 from envs.server.families import Families
-from envs.server.guard import envloop_response, internal_error
+from envs.server.guard import internal_error
 from envs.server.openenv_messages import (
     Health,
     Metadata,
@@ -49,7 +48,6 @@ from envs.server.openenv_messages import (
 from envs.server.openenv_player import Player
 from envs.server.pace import Pace
 from envs.server.plumbing import StrictRoute, documented_errors
-from envs.server.schemas import ErrorAnswer
 from envs.server.sessions import SessionTable
 from envs.wire import dumps
 
@@ -58,6 +56,7 @@ __all__ = ["OpenEnvServer"]
 _VERSION = "1.0.0"  # of OpenEnv's HTTP contract
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _POLICY_VIOLATION = 1008
+_PLAYING = ("/reset", "/step", "/state")  # what needs a token; of /mcp, the proper requests
 
 # JSON-RPC's own
 _RPC_BODY = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}}
@@ -99,7 +98,23 @@ class OpenEnvServer:
 
     def router(self) -> APIRouter:
         """Its routes, to be included under ``path``."""
-        router = APIRouter(route_class=StrictRoute)
+        admit = self._admit
+
+        class Admitted(StrictRoute):
+            """Who may not play is told so before the request is looked at."""
+
+            def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+                handler = super().get_route_handler()
+                closed = self.path.endswith(_PLAYING)
+
+                async def admitted(request: Request) -> Response:
+                    if closed:
+                        admit(request)
+                    return await handler(request)
+
+                return admitted
+
+        router = APIRouter(route_class=Admitted)
         self._add_descriptions(router)
         self._add_requests(router)
 
@@ -155,26 +170,21 @@ class OpenEnvServer:
             )
 
     def _add_requests(self, router: APIRouter) -> None:
-        errors: dict[int | str, dict[str, Any]] = {
-            status: {"model": ErrorAnswer} for status in (400, 401, 403, 404, 409, 413, 422, 429, 503)
-        }
+        errors = documented_errors(404, 409)
 
         @router.post("/reset", responses={200: {"model": Observed}, **errors})
-        async def reset(request: Request, asked: Reset | None = None) -> Response:
+        async def reset(asked: Reset | None = None) -> Response:
             """Begin an episode. Plain HTTP has no session: what follows names the episode that ``metadata`` tells."""
-            self._admit(request)
             return _json(await self._player().reset(asked or Reset.model_validate({})))
 
         @router.post("/step", responses={200: {"model": Observed}, **errors})
-        async def step(request: Request, asked: Step) -> Response:
+        async def step(asked: Step) -> Response:
             """Take a step of the episode that is named: there is no blank one to step."""
-            self._admit(request)
             return _json(await self._player().step(asked.action, asked.episode_id))
 
         @router.get("/state", responses={200: {"model": State}, **errors})
-        async def state(request: Request, episode_id: str) -> Response:
+        async def state(episode_id: str) -> Response:
             """Where an episode stands."""
-            self._admit(request)
             return _json(await self._player().state(episode_id))
 
         @router.post("/mcp", responses={200: {"model": RpcAnswer}, **errors}, openapi_extra=_RPC_BODY)
@@ -183,17 +193,13 @@ class OpenEnvServer:
             return _json(await self._rpc(request, await request.body()))
 
     async def _serve(self, socket: WebSocket, name: str | None) -> None:
-        """One connection, until either side goes. What it plays stays, so that it can be gone on with."""
-        try:
-            _check_origin(socket)
-            self._access.check(socket.scope)
-            if name is not None and not _NAME.fullmatch(name):
-                raise InvalidOption("a session's name is of 1 to 128 letters, digits and ._-", hint="choose another")
-        except EnvloopError as error:
-            if "websocket.http.response" in socket.scope.get("extensions", {}):
-                await socket.send_denial_response(envloop_response(error))
-            else:
-                await socket.close(_POLICY_VIOLATION, error.message)
+        """One connection, until either side goes. What it plays stays, so that it can be gone on with.
+
+        Who may open it was checked before (``Guard``).
+        """
+        if name is not None and not _NAME.fullmatch(name):
+            reason = "a session's name is of 1 to 128 letters, digits and ._-"
+            await socket.close(_POLICY_VIOLATION, reason)
             return
         await socket.accept()
         player = self._player(name)
@@ -272,13 +278,6 @@ class OpenEnvServer:
         found = await player.step(read_message(ToolCall, call))
         text = found["observation"]["text"]
         return _rpc_result(id, {"content": [{"type": "text", "text": text}], "data": found, "isError": False})
-
-
-def _check_origin(socket: WebSocket) -> None:
-    """A web page may open a WebSocket to any host with its visitor's address: only to its own, here."""
-    origin = socket.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != socket.headers.get("host"):
-        raise Unauthorized("a page of another site may not use this server", hint="connect without the header Origin")
 
 
 def _rpc_result(id: str | int | None, result: Mapping[str, Any]) -> dict[str, Any]:

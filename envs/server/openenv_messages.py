@@ -5,9 +5,8 @@ Held against the client and the validator of the package ``openenv`` 0.10, which
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +19,7 @@ from envs.errors import (
     NotFound,
 )
 from envs.server.guard import validation_error
+from envs.server.plumbing import strict_json
 from envs.server.schemas import SEED_LIMIT
 from envs.server.session import Session
 from envs.types import EnvSpec, EpisodeStatus
@@ -201,8 +201,8 @@ def tools_of(spec: EnvSpec) -> list[dict[str, Any]]:
 def read_object(text: str | bytes) -> dict[str, Any]:
     """A JSON object. Raises BadRequest for anything else, NaN and infinities among it."""
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        value = strict_json(text)
+    except ValueError as error:
         raise BadRequest(f"this is not JSON: {error}", hint="send a JSON object") from error
     if not isinstance(value, dict):
         raise BadRequest("this is JSON, but no object", hint="send a JSON object")
@@ -239,6 +239,3 @@ def _code(kind: type[Exception]) -> str:
         return "SESSION_ERROR"
     return "EXECUTION_ERROR"
 
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise json.JSONDecodeError(f"{name} is not JSON", name, 0)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from counting_env import counting_registry
 from starlette.testclient import TestClient, WebSocketDenialResponse, WebSocketTestSession
+from starlette.websockets import WebSocketDisconnect
 
 from envs.config import EnvServerSettings
 from envs.errors import ConfigError
@@ -164,7 +165,7 @@ def test_who_may_connect() -> None:
         play = {"authorization": "Bearer tok-routes-play"}
         with connect(http, "/ws", headers=play) as socket:
             assert ask(socket, "reset")["type"] == "observation"
-        with pytest.raises(WebSocketDenialResponse), connect(http, "/sessions/a b/ws", headers=play):
+        with pytest.raises(WebSocketDisconnect), connect(http, "/sessions/a b/ws", headers=play):
             pass
 
 
