@@ -68,6 +68,13 @@ BAD_TYPES: Sequence[str] = (
     "\xe9/;;=",
 )
 
+
+@schemathesis.serializer("application/x-tar")
+def _as_it_is(context: Any, value: Any) -> bytes:
+    del context
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+
+
 Send = Callable[[Mapping[str, Any]], httpx.Response]
 
 

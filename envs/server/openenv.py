@@ -23,7 +23,6 @@ from envs.errors import (
     InvalidOption,
     NotFound,
     PayloadTooLarge,
-    Unauthorized,
     UnknownEnv,
 )
 from envs.server.auth import Access

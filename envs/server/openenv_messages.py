@@ -238,4 +238,3 @@ def _code(kind: type[Exception]) -> str:
     if issubclass(kind, (NotFound, AccessError)):
         return "SESSION_ERROR"
     return "EXECUTION_ERROR"
-

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,7 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 
 from envs import __version__
-from envs.errors import BackendUnavailable, BadRequest, EnvloopError
+from envs.errors import BackendUnavailable, BadRequest, ConfigError, EnvloopError, InvalidOption
 from envs.server.schemas import ErrorAnswer
 from rollout_server.protocols import PROTOCOLS
 from rollout_server.replay_fork_many import ForkOptions, fork_many
@@ -42,11 +44,21 @@ _TAR = {"requestBody": {"content": {"application/x-tar": {"schema": {"type": "st
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": ErrorAnswer} for status in (401, 422, *statuses)}
+    """What a route may answer with, and what every route may."""
+    return {status: {"model": ErrorAnswer} for status in sorted({400, 401, 413, 422, *statuses})}
 
 
 def _json(document: Any, status: int = 200) -> Response:
     return Response(dumps(document).encode(), status, media_type="application/json")
+
+
+@contextlib.contextmanager
+def _adapter_asked_for() -> Iterator[None]:
+    """What is wrong with an adapter is wrong with the request, and no setting of the server's."""
+    try:
+        yield
+    except ConfigError as error:
+        raise InvalidOption(error.message, hint=error.hint) from error
 
 
 def build_routes(running: Running) -> APIRouter:
@@ -72,7 +84,7 @@ def build_routes(running: Running) -> APIRouter:
         """
         try:
             body = await request.json()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadRequest(f"the body is not JSON: {error}", hint="send a JSON object") from error
         wanted = request_from_json(body)
         if _NDJSON in request.headers.get("accept", ""):
@@ -85,7 +97,9 @@ def build_routes(running: Running) -> APIRouter:
     )
     async def publish(body: PublishPolicy) -> Response:
         """Load an adapter from a folder of the server's machine and make it the current policy."""
-        return await published(await running.service.rollouts.publish_policy(body.name, Path(body.adapter_path)))
+        with _adapter_asked_for():
+            policy = await running.service.rollouts.publish_policy(body.name, Path(body.adapter_path))
+        return await published(policy)
 
     @router.put(
         UPLOADS + "{name}",
@@ -98,7 +112,8 @@ def build_routes(running: Running) -> APIRouter:
         """Load an adapter and make it current: a plain tar of `adapter_config.json`, `adapter_model.safetensors`."""
         folder = await running.adapters.receive(request.stream())
         try:
-            policy = await running.service.rollouts.publish_policy(name, folder)
+            with _adapter_asked_for():
+                policy = await running.service.rollouts.publish_policy(name, folder)
         except BaseException:
             await running.adapters.drop(folder)
             raise
@@ -122,7 +137,11 @@ def build_routes(running: Running) -> APIRouter:
 
         return await asyncio.to_thread(look)
 
-    @router.get("/v1/episodes/{episode_id}", tags=["episodes"], responses=_errors(404))
+    @router.get(
+        "/v1/episodes/{episode_id}",
+        tags=["episodes"],
+        responses={200: {"content": {"application/json": {}, "text/html": {}}}, **_errors(404)},
+    )
     async def episode(episode_id: str, format: Literal["json", "html"] = "json") -> Response:
         """One stored episode by id or the unique beginning of one: JSON, or one self-contained page."""
         store = running.service.store
