@@ -123,8 +123,8 @@ class EnvServerSettings(ServerSettings):
     )
     openenv: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Names of the environments that are also OpenEnv servers, each under /openenv/NAME; needs the "
-        "extra 'openenv'. A text is split at commas.",
+        description="Names of the environments that are also OpenEnv servers, each under /openenv/NAME; a text is "
+        "split at commas.",
     )
     alfworld: AlfworldSettings = Field(default_factory=AlfworldSettings)
     dbbench: DbBenchSettings = Field(default_factory=DbBenchSettings)

@@ -6,7 +6,6 @@ Beside the routes under ``/v1`` each environment has ``/openenv/ENV`` with what 
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
@@ -63,7 +62,7 @@ _INVALID_REQUEST, _METHOD_NOT_FOUND, _INVALID_PARAMS, _SERVER_ERROR = -32600, -3
 
 
 class OpenEnvServer:
-    """One environment's OpenEnv routes. Raises ConfigError without the extra ``openenv``, and for an unknown name."""
+    """One environment's OpenEnv routes. Raises ConfigError for an unknown name."""
 
     def __init__(
         self,
@@ -75,11 +74,6 @@ class OpenEnvServer:
         *,
         body_limit: int,
     ) -> None:
-        if importlib.util.find_spec("websockets") is None:
-            raise ConfigError(
-                "OpenEnv's clients speak over a WebSocket, and the package websockets is not installed",
-                hint="install the extra: pip install 'envloop[openenv]'",
-            )
         try:
             self._spec = families.spec(env)
         except UnknownEnv as error:

@@ -105,7 +105,7 @@ def build_routes(families: Families, operations: Operations, access: Access, met
         "/v1/episodes",
         tags=["episodes"],
         status_code=201,
-        responses={201: {"model": EpisodeAnswer}, **documented_errors(404, 429, 503)},
+        responses={201: {"model": EpisodeAnswer}, **documented_errors(404, 409, 429, 503)},
     )
     async def create_episode(
         request: CreateEpisode, idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None

@@ -103,9 +103,9 @@ class SessionTable(SharedLives):
         """The id of the episode that was begun last with a key of this beginning. Raises TryAgain."""
         if self._journal is not None:
             return await self._written(self._journal.newest(prefix))
-        for key, (_, begun) in reversed(self._keys.items()):
+        for (_, key), (_, begun) in reversed(self._keys.items()):
             if key.startswith(prefix) and begun.done() and begun.exception() is None:
-                return begun.result()
+                return begun.result()[0]
         return None
 
     async def _create(

@@ -33,6 +33,7 @@ class Fuzzed:
     def __init__(self, client: httpx.Client, base_url: str, token: str | None) -> None:
         self._client = client
         self._base_url = base_url
+        self.count = 0
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self.known: dict[str, list[Any]] = {
             "env": [*ENVS, "alfworld-v1"],
@@ -76,14 +77,16 @@ def here(request: pytest.FixtureRequest) -> Iterator[Fuzzed]:
     guarded = {"tokens": TOKENS} if request.param == "admin" else {}
     app = create_app(EnvServerSettings(dbbench={"url": "sqlite:"}, openenv=ENVS, max_episodes=64, **guarded))
     with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 1)) as client:
-        yield Fuzzed(client, "http://127.0.0.1", ADMIN if guarded else None)
+        fuzzed = Fuzzed(client, "http://127.0.0.1", ADMIN if guarded else None)
+        fuzzed.count = 5 if guarded else 2
+        yield fuzzed
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_answer_is_as_documented(here: Fuzzed, document: str) -> None:
     fuzz = here.fuzz(document)
-    fuzz.generated(6, derandomize=True)
-    assert fuzz.sent > 50
+    fuzz.generated(here.count, derandomize=True)
+    assert fuzz.sent > 20
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -193,13 +192,9 @@ def test_health_tells_whether_episodes_can_be_started() -> None:
             assert "no database answers" in ask(socket, "reset")["data"]["message"]
 
 
-def test_wrong_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_settings() -> None:
     with pytest.raises(ConfigError, match=r"openenv: no environment is called 'nothing'.*counting"):
         app_of(openenv=("nothing",))
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"envloop\[openenv\]"):
-        app_of()
-    assert app_of(openenv=())
 
 
 def test_it_is_not_there_unless_asked_for() -> None:
