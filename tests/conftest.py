@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from postgres_server import PostgresServer, find_postgres, postgres_server
 
 pytest_plugins = ["secret_watch"]
 
@@ -42,3 +43,13 @@ def smollm2_dir() -> Path:
     from rollout_server.smollm2 import ensure_smollm2
 
     return ensure_smollm2(ROOT / ".cache" / "models")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of this run."""
+    programs = find_postgres()
+    if programs is None:
+        pytest.skip("no PostgreSQL server is installed; scripts/bootstrap.sh --tests installs one")
+    with postgres_server(programs) as server:
+        yield server

@@ -86,7 +86,7 @@ def here(request: pytest.FixtureRequest) -> Iterator[Fuzzed]:
 def test_every_answer_is_as_documented(here: Fuzzed, document: str) -> None:
     fuzz = here.fuzz(document)
     fuzz.generated(here.count, derandomize=True)
-    assert fuzz.sent > 20
+    assert fuzz.sent > 10
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
