@@ -53,10 +53,6 @@ _SLOW_ON_MYSQL = (
     "test_the_gold_of_generated_tasks",
     "test_doing_nothing_scores_zero",
 )
-    "test_the_standard_splits_known_miss",
-    "test_the_gold_of_generated_tasks",
-    "test_doing_nothing_scores_zero",
-)
 
 
 @pytest.hookimpl(tryfirst=True)
