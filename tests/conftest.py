@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from postgres_server import PostgresServer, find_postgres, postgres_server
+
+if TYPE_CHECKING:
+    from postgres_server import PostgresServer
 
 pytest_plugins = ["secret_watch"]
 
@@ -48,6 +51,8 @@ def smollm2_dir() -> Path:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server of this run."""
+    from postgres_server import find_postgres, postgres_server
+
     programs = find_postgres()
     if programs is None:
         pytest.skip("no PostgreSQL server is installed; scripts/bootstrap.sh --tests installs one")
