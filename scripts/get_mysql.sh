@@ -12,7 +12,7 @@ type -P apt-get dpkg-deb >/dev/null || { echo "get_mysql: needs apt-get and dpkg
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/envloop-mysql-XXXXXX")
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$work"/{lists/partial,archives/partial,root}
+mkdir -p "$work"/{lists/partial,archives/partial,files}
 : >"$work/status" # nothing counts as installed, so that every package comes along
 cat >"$work/conf" <<CONF
 Dir::State "$work";
@@ -34,18 +34,18 @@ fi
 export APT_CONFIG=$work/conf
 apt-get -qq update
 apt-get -qq --yes --download-only install mysql-server-core >"$work/log" 2>&1 || { tail -3 "$work/log" >&2; exit 1; }
-for package in "$work"/archives/*.deb; do dpkg-deb --extract "$package" "$work/root"; done
-rm -rf "$work"/root/usr/share/{doc,man,locale,perl} "$work"/root/usr/lib/*/{perl,gconv}* "$dir" "$dir.new"
+for package in "$work"/archives/*.deb; do dpkg-deb --extract "$package" "$work/files"; done
+rm -rf "$work"/files/usr/share/{doc,man,locale,perl} "$work"/files/usr/lib/*/{perl,gconv}* "$dir" "$dir.new"
 mkdir -p "$dir.new"
-mv "$work/root" "$dir.new/root"
+mv "$work/files" "$dir.new/files"
 
-loader=$(cd "$dir.new/root" && ls usr/lib/*/ld-linux-*.so.* | head -1)
+loader=$(cd "$dir.new/files" && ls usr/lib/*/ld-linux-*.so.* | head -1)
 cat >"$dir.new/mysqld" <<RUN
 #!/bin/sh
 # Its own loader and libraries: this machine's C library may be older.
-root=\$(dirname "\$(realpath "\$0")")/root
-exec "\$root/$loader" --library-path "\$root/$(dirname "$loader")" "\$root/usr/sbin/mysqld" --no-defaults --basedir="\$root/usr" \\
-    --lc-messages-dir="\$root/usr/share/mysql" --character-sets-dir="\$root/usr/share/mysql/charsets" "\$@"
+files=\$(dirname "\$(realpath "\$0")")/files
+exec "\$files/$loader" --library-path "\$files/$(dirname "$loader")" "\$files/usr/sbin/mysqld" --no-defaults --basedir="\$files/usr" \\
+    --lc-messages-dir="\$files/usr/share/mysql" --character-sets-dir="\$files/usr/share/mysql/charsets" "\$@"
 RUN
 chmod +x "$dir.new/mysqld"
 "$dir.new/mysqld" --version >/dev/null
