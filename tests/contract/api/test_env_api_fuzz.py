@@ -72,9 +72,12 @@ class Fuzzed:
 
 
 @pytest.fixture(scope="module", params=["open", "admin"])
-def here(request: pytest.FixtureRequest) -> Iterator[Fuzzed]:
+def here(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
     """In this process, with the approximation of a database that needs no server."""
-    guarded = {"tokens": TOKENS} if request.param == "admin" else {}
+    guarded: dict[str, Any] = {}
+    if request.param == "admin":
+        journal = tmp_path_factory.mktemp("fuzz") / "journal.sqlite"
+        guarded = {"tokens": TOKENS, "journal_url": f"sqlite:///{journal}"}
     app = create_app(EnvServerSettings(dbbench={"url": "sqlite:"}, openenv=ENVS, max_episodes=64, **guarded))
     with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 1)) as client:
         fuzzed = Fuzzed(client, "http://127.0.0.1", ADMIN if guarded else None)
