@@ -193,7 +193,7 @@ def test_a_store_of_the_first_schema_keeps_every_record_wherever_its_migration_s
     engine = older_store(url, episodes)
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE episodes ADD COLUMN body_bytes BIGINT NOT NULL DEFAULT 0"))
-        connection.execute(text("CREATE TABLE episode_bodies LIKE episodes"))
+        connection.execute(text("CREATE TABLE episode_bodies (LIKE episodes)"))
         for name in [c["name"] for c in inspect(connection).get_columns("episodes") if c["name"] not in ("id", "body")]:
             connection.execute(text(f"ALTER TABLE episode_bodies DROP COLUMN {name}"))
         connection.execute(text("INSERT INTO episode_bodies SELECT id, body FROM episodes LIMIT 1"))
