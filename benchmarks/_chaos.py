@@ -1,4 +1,4 @@
-"""A proxy that treats requests badly, and a server that is killed and started again: the faults of ``env_chaos.py``."""
+"""Proxies that treat requests badly, and a server that is killed and started again: the faults of ``env_chaos.py``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 
-__all__ = ["KilledServer", "Proxy", "free_port"]
+__all__ = ["KilledServer", "Proxy", "SocketProxy", "free_port"]
 
 _LENGTH = b"content-length:"
 
@@ -28,8 +29,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class Proxy:
-    """HTTP/1.1 between a client and a port: some requests are dropped, delayed, sent twice, or lose their answer."""
+class _Between:
+    """Listens for a client, on behalf of a port."""
 
     def __init__(self, target: int, share: float, seed: int) -> None:
         self._target = target
@@ -37,7 +38,7 @@ class Proxy:
         self._rng = random.Random(seed)
         self._tasks: set[asyncio.Task[None]] = set()
         self.faults: Counter[str] = Counter()
-        self.requests = 0
+        self.messages = 0
         self.server: asyncio.Server | None = None
 
     async def start(self) -> str:
@@ -59,19 +60,34 @@ class Proxy:
         assert task is not None
         self._tasks.add(task)
         try:
-            while (message := await _message(reader)) is not None and await self._pass_on(message, writer):
-                pass
+            await self._between(reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # what a client sees of it is what is measured; cancelled at the end
         finally:
             self._tasks.discard(task)
             writer.close()
 
+    async def _between(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raise NotImplementedError
+
+    def _fault(self, *kinds: str) -> str:
+        """One of them, or none."""
+        self.messages += 1
+        fault = self._rng.choice(kinds) if self._rng.random() < self._share else ""
+        self.faults[fault] += bool(fault)
+        return fault
+
+
+class Proxy(_Between):
+    """HTTP/1.1 between a client and a port: some requests are dropped, delayed, sent twice, or lose their answer."""
+
+    async def _between(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (message := await _message(reader)) is not None and await self._pass_on(message, writer):
+            pass
+
     async def _pass_on(self, request: bytes, client: asyncio.StreamWriter) -> bool:
         """Whether the connection is still good."""
-        self.requests += 1
-        fault = self._rng.choice(("drop", "delay", "duplicate", "cut")) if self._rng.random() < self._share else ""
-        self.faults[fault] += bool(fault)
+        fault = self._fault("drop", "delay", "duplicate", "cut")
         if fault == "drop":
             return False
         if fault == "delay":
@@ -115,14 +131,71 @@ async def _message(reader: asyncio.StreamReader) -> bytes | None:
     return head + await reader.readexactly(length)
 
 
-class KilledServer:
-    """``envloop env serve`` on a port of its own, killed with SIGKILL again and again, and started at once."""
+class SocketProxy(_Between):
+    """The same between a client's WebSocket and a port: of the client's messages some are dropped with the connection,
+    delayed, or passed on and their answer cut in the middle.
 
-    def __init__(self, folder: Path, port: int, *, args: tuple[str, ...] = ()) -> None:
-        self._command = [
-            *(sys.executable, "-m", "envs.cli", "env", "serve", "--port", str(port), "--log-level", "error"),
-            *args,
-        ]  # fmt: skip
+    No message is sent twice: what sends requests twice is something on the way that tries again, and nothing on the way
+    can do so inside a connection.
+    """
+
+    async def _between(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, server = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
+            server.write(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(await answers.readuntil(b"\r\n\r\n"))
+            cut = asyncio.Event()
+            ways = [self._requests(reader, server, cut), self._answers(answers, writer, cut)]
+            done, pending = await asyncio.wait(map(asyncio.ensure_future, ways), return_when="FIRST_COMPLETED")
+            for one in pending:
+                one.cancel()
+            await asyncio.gather(*done, *pending, return_exceptions=True)
+        finally:
+            for end in (writer, server):
+                end.transport.abort()
+
+    async def _requests(self, client: asyncio.StreamReader, server: asyncio.StreamWriter, cut: asyncio.Event) -> None:
+        while True:
+            frame, data = await _frame(client)
+            fault = self._fault("drop", "delay", "cut") if data else ""
+            if fault == "drop":
+                return
+            if fault == "delay":
+                await asyncio.sleep(self._rng.uniform(0.1, 1.0))
+            if fault == "cut":
+                cut.set()
+            server.write(frame)
+            await server.drain()
+
+    async def _answers(self, server: asyncio.StreamReader, client: asyncio.StreamWriter, cut: asyncio.Event) -> None:
+        while True:
+            frame, data = await _frame(server)
+            if data and cut.is_set():
+                client.write(frame[: self._rng.randrange(len(frame))])
+                await client.drain()
+                return
+            client.write(frame)
+            await client.drain()
+
+
+async def _frame(reader: asyncio.StreamReader) -> tuple[bytes, bool]:
+    """A frame of a WebSocket as it stands, and whether it holds data."""
+    head = await reader.readexactly(2)
+    length, masked = head[1] & 0x7F, bool(head[1] & 0x80)
+    more = await reader.readexactly({126: 2, 127: 8}.get(length, 0))
+    length = int.from_bytes(more, "big") if more else length
+    return head + more + await reader.readexactly(length + 4 * masked), head[0] & 0x0F in (0, 1, 2)
+
+
+class KilledServer:
+    """``envloop env serve`` or another server on a port, killed with SIGKILL again and again, and started at once."""
+
+    def __init__(
+        self, folder: Path, port: int, *, command: Sequence[str] | None = None, health: str = "/healthz"
+    ) -> None:
+        own = (sys.executable, "-m", "envs.cli", "env", "serve", "--port", str(port), "--log-level", "error")
+        self._command = list(command or own)
+        self._health = health
         self._environment = {**os.environ, "ENVLOOP_JOURNAL_URL": f"sqlite:///{folder / 'journal.sqlite'}"}
         self._log = (folder / "server.log").open("ab")
         self._port = port
@@ -137,7 +210,7 @@ class KilledServer:
         async with httpx.AsyncClient(trust_env=False) as client:
             for _ in range(600):
                 with contextlib.suppress(httpx.TransportError):
-                    if (await client.get(f"http://127.0.0.1:{self._port}/healthz")).is_success:
+                    if (await client.get(f"http://127.0.0.1:{self._port}{self._health}")).is_success:
                         return
                 if self._process.poll() is not None:
                     break

@@ -121,7 +121,11 @@ async def load(url: str, sessions: int, seconds: float, way: str) -> dict[str, f
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
         settings = EnvServerSettings(
-            envs=("toy",), port=int(sys.argv[2]), journal_url=f"sqlite:///{sys.argv[3]}", max_episodes=4096
+            envs=("toy",),
+            openenv=("toy",),
+            port=int(sys.argv[2]),
+            journal_url=f"sqlite:///{sys.argv[3]}",
+            max_episodes=4096,
         )
         serve(settings, Registry((TOY,)))
     else:

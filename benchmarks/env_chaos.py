@@ -1,11 +1,16 @@
 """Episodes of both environments through a bad network, on a server that is killed every ten seconds.
 
-    python benchmarks/env_chaos.py [--json] [--quick] [--seconds N]
+    python benchmarks/env_chaos.py [--json] [--quick] [--seconds N] [--openenv-python PATH]
 
 A proxy drops, delays, sends twice or cuts the answer of a tenth of the requests; the server gets a SIGKILL every ten
 seconds and is started again. 64 episodes play at once: the expert's actions with mistakes in between, recorded from a
 run without faults. Each view must be the recorded one (text, admissible actions, reward, state, number of steps); an
 episode that raises an error or stands elsewhere is lost, a step that was applied twice is doubled.
+
+With an interpreter that has ``openenv`` (0.10 was measured), the same time and faults for OpenEnv's own client, on its
+own server and on our OpenEnv routes: a toy environment that counts, a WebSocket an episode, and a caller that sends
+again what failed. An episode of its own server goes on ``blank`` where its counting begins anew after a drop. Its
+messages are dropped, delayed or cut; none is sent twice, since nothing on the way could do that inside a connection.
 """
 
 from __future__ import annotations
@@ -13,7 +18,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+import json
 import random
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -22,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _chaos import KilledServer, Proxy, free_port
+from _chaos import KilledServer, Proxy, SocketProxy, free_port
 from _figures import Figure, at_least, at_most, collected, run, value
 
 from envs.client import EnvClient
@@ -135,7 +142,7 @@ async def measure_chaos(seconds: float) -> AsyncIterator[Figure]:
     if chaos.first_problem:
         print(f"# {chaos.first_problem}", flush=True)
     yield at_least("env.chaos.kills", server.kills, "", int(seconds / 20))
-    yield value("env.chaos.requests", proxy.requests, "")
+    yield value("env.chaos.requests", proxy.messages, "")
     yield value("env.chaos.faults", sum(proxy.faults.values()), "")
     yield value("env.chaos.steps", chaos.steps, "")
     yield at_least("env.chaos.episodes", chaos.endings["as without faults"], "", AT_ONCE)
@@ -143,14 +150,64 @@ async def measure_chaos(seconds: float) -> AsyncIterator[Figure]:
         yield at_most(f"env.chaos.{ending.replace(' ', '_')}", chaos.endings[ending], "", 0)
 
 
+async def measure_openenv(python: str, seconds: float, kind: str) -> AsyncIterator[Figure]:
+    """Figures of OpenEnv's client, beside ours: on its ``own`` server, or on ``ours``."""
+    name = "env.chaos.openenv" if kind == "own" else "env.chaos.openenv_client_here"
+    here = Path(__file__).parent
+    with tempfile.TemporaryDirectory(prefix="envloop-chaos-") as folder:
+        port = free_port()
+        side = [python, str(here / "_openenv_side.py")]
+        if kind == "own":
+            command, health, path = [*side, "serve", str(port), str(4 * AT_ONCE)], "/health", ""
+        else:
+            command = [sys.executable, str(here / "_toy.py"), "serve", str(port), f"{folder}/journal.sqlite"]
+            health, path = "/healthz", "/openenv/toy"
+        server = KilledServer(Path(folder), port, command=command, health=health)
+        proxy = SocketProxy(port, FAULTS, seed=1)
+        try:
+            await server.start()
+            play = [*side, "chaos", await proxy.start() + path, str(AT_ONCE), str(seconds), kind]
+            player = await asyncio.create_subprocess_exec(*play, stdout=asyncio.subprocess.PIPE)
+            playing = asyncio.create_task(player.communicate())
+            until = time.monotonic() + seconds
+            while time.monotonic() + KILL_EVERY_S < until:
+                await asyncio.sleep(KILL_EVERY_S)
+                await server.kill()
+            said, _ = await playing
+        finally:
+            await proxy.aclose()
+            server.stop()
+    found = Counter(json.loads(said.splitlines()[-1]))
+    yield value(f"{name}.kills", server.kills, "")
+    yield value(f"{name}.messages", proxy.messages, "")
+    yield value(f"{name}.faults", sum(proxy.faults.values()), "")
+    yield value(f"{name}.steps", found["steps"], "")
+    yield value(f"{name}.episodes", found["as without faults"], "")
+    for ending in ("blank", "doubled", "lost"):
+        if kind == "own":
+            yield value(f"{name}.{ending}", found[ending], "")
+        else:
+            yield at_most(f"{name}.{ending}", found[ending], "", 0)
+
+
 def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
     """For the command line."""
-    return collected(measure_chaos(40.0 if arguments.quick else arguments.seconds))
+    seconds = 40.0 if arguments.quick else arguments.seconds
+    yield from collected(measure_chaos(seconds))
+    if not arguments.openenv_python:
+        print("# OpenEnv was not measured: name an interpreter that has it with --openenv-python", file=sys.stderr)
+        return
+    for kind in ("own", "ours"):
+        yield from collected(
+            measure_openenv(arguments.openenv_python, seconds / 2 if arguments.quick else seconds, kind)
+        )
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """The command line's own."""
+    parser.add_argument("--seconds", type=float, default=300.0, help="how long to play, each")
+    parser.add_argument("--openenv-python", help="an interpreter that has openenv")
 
 
 if __name__ == "__main__":
-    run(
-        __doc__ or "",
-        measure,
-        options=lambda parser: parser.add_argument("--seconds", type=float, default=300.0, help="how long to play"),
-    )
+    run(__doc__ or "", measure, options=options)

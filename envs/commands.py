@@ -46,6 +46,10 @@ def _serve(  # noqa: PLR0917 - options of the command line
     env: Annotated[
         list[str] | None, typer.Option("--env", help="Serve only this environment; may be repeated.")
     ] = None,
+    openenv: Annotated[
+        list[str] | None,
+        typer.Option("--openenv", help="Be an OpenEnv server of this one too; may be repeated."),
+    ] = None,
     config: _Config = None,
     alfworld_data: _AlfworldData = None,
     max_episodes: Annotated[int | None, typer.Option(help="Live episodes at once, in each process.")] = None,
@@ -70,6 +74,7 @@ def _serve(  # noqa: PLR0917 - options of the command line
         host=host,
         port=port,
         envs=tuple(env) if env else None,
+        openenv=tuple(openenv) if openenv else None,
         alfworld={"data_dir": alfworld_data} if alfworld_data else None,
         max_episodes=max_episodes,
         workers=workers,

@@ -121,6 +121,11 @@ class EnvServerSettings(ServerSettings):
         min_length=1,
         description="Names of the environments served; a text is split at commas.",
     )
+    openenv: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Names of the environments that are also OpenEnv servers, each under /openenv/NAME; a text is "
+        "split at commas.",
+    )
     alfworld: AlfworldSettings = Field(default_factory=AlfworldSettings)
     dbbench: DbBenchSettings = Field(default_factory=DbBenchSettings)
     max_episodes: int = Field(default=512, ge=1, le=1_000_000, description="Live episodes at once; above it: 429.")
@@ -164,7 +169,7 @@ class EnvServerSettings(ServerSettings):
         default="text", description="How the log is written: lines for people, or one JSON object a line."
     )
 
-    @field_validator("envs", mode="before")
+    @field_validator("envs", "openenv", mode="before")
     @classmethod
     def _split_names(cls, value: Any) -> Any:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value

@@ -45,7 +45,8 @@ def open_database(url: str, what: str) -> tuple[Engine, bool]:
             f"{what}'s address is no database URL", hint="such as sqlite:///episodes.db or mysql://user@host/database"
         ) from error
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{what}'s database driver {error.name!r} is not installed", hint="install it") from error
+        hint = "pip install 'envloop[postgres]'" if error.name == "psycopg" else "install it"
+        raise ConfigError(f"{what}'s database driver {error.name!r} is not installed", hint=hint) from error
     if dialect == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     return engine, memory

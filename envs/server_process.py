@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -17,6 +18,8 @@ from pathlib import Path
 from envs.errors import BackendUnavailable
 
 __all__ = ["ServerProcess", "server_process", "write_ready_file"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,9 @@ def server_process(
             yield ServerProcess(url=json.loads(ready_file.read_text())["url"], pid=process.pid)
         finally:
             _stop(process, stop_timeout_s)
+            if logger.isEnabledFor(logging.DEBUG):
+                output.seek(0)
+                logger.debug("env server %d said: %s", process.pid, output.read().decode(errors="replace").strip())
 
 
 def write_ready_file(path: Path, url: str, *, pid: int | None = None) -> None:

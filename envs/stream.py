@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,9 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from envs.server_settings import is_loopback
 
 __all__ = ["NoStream", "Streams"]
+
+_wire_log = logging.getLogger(f"{__name__}.wire")
+_wire_log.setLevel(logging.INFO)  # below, websockets tells of every header, the token among them
 
 _KNOWN_EPISODES = 65536
 _LARGEST_FRAME = 1 << 28
@@ -124,6 +128,7 @@ class _Pipe:
                     compression="deflate" if self._packed else None,
                     max_size=_LARGEST_FRAME,
                     open_timeout=min(_OPEN_S, self._timeout_s),
+                    logger=_wire_log,
                     proxy=None,  # as for requests: no proxy between a trainer and its environments
                 )
             except InvalidStatus as error:

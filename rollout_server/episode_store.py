@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Unpack
 
 from sqlalchemy import String, func, select, tuple_
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session, load_only, sessionmaker
 
 from envs.database import open_database
@@ -80,8 +80,12 @@ class EpisodeStore:
         self._engine, self._memory = open_database(url, "the store")
         self._lock = threading.Lock()
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
-        with self._reported(), self._guard(write=True):
-            upgrade(self._engine)
+        try:
+            with self._reported(), self._guard(write=True):
+                upgrade(self._engine)
+        except BaseException:
+            self._engine.dispose()
+            raise
 
     @property
     def url(self) -> str:
@@ -236,6 +240,9 @@ class EpisodeStore:
     def _reported(self) -> Iterator[None]:
         try:
             yield
+        except DataError as error:
+            hint = "a text is too long, or holds a NUL"
+            raise InvalidOption(f"the store takes no such value: {error.orig}", hint=hint) from error
         except DBAPIError as error:
             raise BackendUnavailable(
                 f"the episode store {self.url} failed: {type(error.orig).__name__}: {error.orig}",

@@ -305,6 +305,8 @@ class TaskRef:
     def __post_init__(self) -> None:
         if (self.task_id is None) == (self.split is None):
             raise ValueError("a task reference needs exactly one of task_id and split")
+        for name in (self.env, self.task_id, self.split, self.type):
+            (name or "").encode()  # UnicodeEncodeError, a ValueError, for a lone surrogate: no URL can carry it
 
 
 @dataclass(frozen=True, slots=True)

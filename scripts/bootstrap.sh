@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make .venv with the pinned requirements, and see to a database server. Safe to run again: what is there is kept.
 #   bootstrap.sh            what the demo needs
-#   bootstrap.sh --tests    and the reference engine (compiled: needs a C++ compiler)
+#   bootstrap.sh --tests    and the reference engine (compiled: needs a C++ compiler), and what else tests play against
 #   bootstrap.sh --print-uv only make sure of uv, and print its path
 # A missing piece ends with one line that says what to install.
 set -euo pipefail
@@ -110,4 +110,23 @@ fi
 if [ -z "${DBBENCH_URL:-}${DBBENCH_SERVER_BINARY:-}" ] && ! have mariadbd mysqld; then
     apt_install mariadb-server-core mariadb-client-core ||
         fail "no database server; install mariadb-server-core and mariadb-client-core (or mysql-server-core), or set DBBENCH_URL"
+fi
+
+# What else the tests play against. Without a piece its tests are left out, and say so.
+if [ "$tests" = --tests ]; then
+    if [ ! -x .cache/mysql/mysqld ]; then
+        say "unpacking MySQL into .cache/mysql"
+        scripts/get_mysql.sh .cache/mysql || say "no MySQL: DB Bench is tested on the server found above alone"
+    fi
+    if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && ! have initdb; then
+        apt_install postgresql || say "no PostgreSQL: the tests on it are left out (install: apt-get install postgresql)"
+    fi
+    want=$(sha256sum requirements/openenv.txt | cut -d' ' -f1)
+    if [ "$(cat .cache/openenv/.envloop 2>/dev/null)" != "$want" ]; then # in an environment of its own: it needs other versions than we do
+        say "installing requirements/openenv.txt into .cache/openenv"
+        mkdir -p .cache
+        "$uv" venv --quiet --clear --python "$python" .cache/openenv
+        "$uv" pip install --quiet --python .cache/openenv/bin/python --require-hashes --no-deps --requirement requirements/openenv.txt &&
+            echo "$want" >.cache/openenv/.envloop || say "no OpenEnv: the tests of its client and validator are left out"
+    fi
 fi

@@ -5,8 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from postgres_server import PostgresServer
+
+pytest_plugins = ["secret_watch"]
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,3 +46,15 @@ def smollm2_dir() -> Path:
     from rollout_server.smollm2 import ensure_smollm2
 
     return ensure_smollm2(ROOT / ".cache" / "models")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of this run."""
+    from postgres_server import find_postgres, postgres_server
+
+    programs = find_postgres()
+    if programs is None:
+        pytest.skip("no PostgreSQL server is installed; scripts/bootstrap.sh --tests installs one")
+    with postgres_server(programs) as server:
+        yield server

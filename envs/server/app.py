@@ -24,6 +24,7 @@ from envs.server.guard import Guard, http_error, invalid_request
 from envs.server.journal import Journal
 from envs.server.journal_place import kept_journal
 from envs.server.metrics import Metrics
+from envs.server.openenv import OpenEnvServer
 from envs.server.operations import Operations
 from envs.server.pace import Pace
 from envs.server.processes import run_processes
@@ -96,6 +97,9 @@ def create_app(settings: EnvServerSettings, registry: Registry | None = None, *,
     app.include_router(build_routes(families, operations, access, metrics))
     app.include_router(build_batches(operations))
     app.include_router(build_stream(operations, access, pace))
+    for name in settings.openenv:
+        server = OpenEnvServer(name, families, sessions, access, pace, body_limit=settings.body_limit)
+        app.include_router(server.router(), prefix=server.path, include_in_schema=False)
     app.add_exception_handler(RequestValidationError, invalid_request)
     app.add_exception_handler(HTTPException, http_error)
     app.add_middleware(GZipMiddleware, minimum_size=_PACKED_FROM, compresslevel=_PACKING)

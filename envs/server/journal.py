@@ -108,8 +108,12 @@ class Journal:
     def __init__(self, url: str) -> None:
         self._engine, _ = open_database(url, "the journal")
         self._url = self._engine.url.render_as_string(hide_password=True)
-        with self._reported():
-            self._make_tables()
+        try:
+            with self._reported():
+                self._make_tables()
+        except BaseException:
+            self._engine.dispose()
+            raise
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
         self._closed = False
         self.failures = 0
@@ -139,7 +143,9 @@ class Journal:
     ) -> asyncio.Future[bool]:
         """Write down that an episode has ended after so many steps; False where it had, or stands elsewhere."""
         where = (EPISODES.c.id == episode_id, EPISODES.c.status == _RUNNING, EPISODES.c.steps == steps)
-        values = {"status": status, "reason": reason, "failure": failure, "final": final, "touched_at": time.time()}
+        # A model's words may stand in a reason, and no database takes every character as text.
+        told = reason.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        values = {"status": status, "reason": told, "failure": failure, "final": final, "touched_at": time.time()}
         return self._do(lambda c: c.execute(update(EPISODES).where(*where).values(**values)).rowcount == 1)
 
     def touch(self, episode_id: str) -> None:
@@ -170,6 +176,12 @@ class Journal:
     def load(self, episode_id: str) -> asyncio.Future[Kept | None]:
         """All of an episode; None where there is none of this id."""
         return self._do(lambda connection: _load(connection, episode_id))
+
+    def newest(self, prefix: str) -> asyncio.Future[str | None]:
+        """The id of the episode that was begun last with a key of this beginning (lower case); None without one."""
+        chosen = select(EPISODES.c.id).where(EPISODES.c.key.startswith(prefix, autoescape=True))
+        last = chosen.order_by(EPISODES.c.created_at.desc()).limit(1)
+        return self._do(lambda connection: connection.execute(last).scalar())
 
     def sweep(self, *, idle_s: float, remember_s: float, reason: str) -> asyncio.Future[int]:
         """Cancel what nobody has touched for the idle time, forget what ended long ago; gives the number cancelled."""

@@ -38,8 +38,11 @@ class StrictRoute(APIRoute):
 
 
 def strict_json(text: bytes | str) -> Any:
-    """The value; raises ValueError for what is no JSON, NaN and infinities among it."""
-    return json.loads(text, parse_constant=_refuse_constant)
+    """The value; raises JSONDecodeError for what is no JSON, NaN and infinities among it, and for what is too deep."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:  # no UTF-8 or a number of thousands of digits, too
+        raise json.JSONDecodeError(str(error), "", 0) from error
 
 
 def json_response(body: bytes, status: int = 200) -> Response:
@@ -49,7 +52,7 @@ def json_response(body: bytes, status: int = 200) -> Response:
 
 def documented_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The ``responses`` of a route that may answer with these, and with what every route may."""
-    return {status: {"model": ErrorAnswer} for status in (401, 422, *statuses)}
+    return {status: {"model": ErrorAnswer} for status in sorted({400, 401, 403, 413, 422, 429, 503, *statuses})}
 
 
 def shown(error: Exception, what: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from envs.server.schemas import (
     ExpertRequest,
     ForkRequest,
     ForksAnswer,
+    IdempotencyKey,
     ReadyAnswer,
     StepRequest,
     TaskAnswer,
@@ -105,10 +106,10 @@ def build_routes(families: Families, operations: Operations, access: Access, met
         "/v1/episodes",
         tags=["episodes"],
         status_code=201,
-        responses={201: {"model": EpisodeAnswer}, **documented_errors(404, 429, 503)},
+        responses={201: {"model": EpisodeAnswer}, **documented_errors(404, 409, 429, 503)},
     )
     async def create_episode(
-        request: CreateEpisode, idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None
+        request: CreateEpisode, idempotency_key: Annotated[IdempotencyKey | None, Header()] = None
     ) -> Response:
         """Begin an episode of a task, named or drawn by a sampler. With an idempotency key it can be sent again."""
         return json_response((await operations.create(request, idempotency_key)).body, 201)
@@ -140,7 +141,7 @@ def build_routes(families: Families, operations: Operations, access: Access, met
     async def fork_episode(
         episode_id: str,
         request: ForkRequest | None = None,
-        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+        idempotency_key: Annotated[IdempotencyKey | None, Header()] = None,
     ) -> Response:
         """New episodes that go on from a step of this one, which may have ended and stays as it is. All or none."""
         forks = await operations.fork(episode_id, request or ForkRequest(), idempotency_key)

@@ -58,7 +58,8 @@ def run_app(
     config = uvicorn.Config(
         app,
         lifespan="off",  # entered below, so that its errors reach the caller and its end is certain
-        log_level=log_level,
+        # At debug uvicorn logs the headers of every WebSocket, the token among them.
+        log_level="info" if log_level == "debug" else log_level,
         log_config=None,  # as the process has it
         access_log=False,  # Guard tells more: the request's id, and how long it took
         timeout_graceful_shutdown=max(1, round(grace_s)),

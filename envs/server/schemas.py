@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -39,6 +40,7 @@ __all__ = [
     "ExpertRequest",
     "ForkRequest",
     "ForksAnswer",
+    "IdempotencyKey",
     "Malformed",
     "ReadyAnswer",
     "Sampler",
@@ -78,6 +80,15 @@ _EPISODE: JsonDict = {
     "state_hash": "",
     "info": {},
 }
+
+
+def _printable(key: str) -> str:
+    if key.isprintable():
+        return key
+    raise ValueError("a key is of printable characters")  # as every database holds as text
+
+
+IdempotencyKey = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printable)]
 
 
 class _Request(BaseModel):
@@ -132,10 +143,8 @@ class CreateEpisode(_Request):
     sampler: Sampler | None = None
     seed: int = Field(default=0, ge=0, lt=SEED_LIMIT, description="Seed of the episode's own randomness.")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the environment's reset.")
-    idempotency_key: str | None = Field(
+    idempotency_key: IdempotencyKey | None = Field(
         default=None,
-        min_length=1,
-        max_length=255,
         description="The same key again gives the same episode; may be sent as the header Idempotency-Key too.",
     )
 
@@ -179,10 +188,8 @@ class ForkRequest(_Request):
         description="Go on from the state after so many steps; by default from the present one.",
     )
     count: int = Field(default=1, ge=1, description="New episodes, at most as many as a batch has items. All or none.")
-    idempotency_key: str | None = Field(
+    idempotency_key: IdempotencyKey | None = Field(
         default=None,
-        min_length=1,
-        max_length=255,
         description="The same key again gives the same episodes; may be sent as the header Idempotency-Key too.",
     )
 

@@ -99,6 +99,15 @@ class SessionTable(SharedLives):
         future.set_result(tuple(session.id for session in sessions))
         return sessions
 
+    async def newest(self, prefix: str) -> str | None:
+        """The id of the episode that was begun last with a key of this beginning. Raises TryAgain."""
+        if self._journal is not None:
+            return await self._written(self._journal.newest(prefix))
+        for (_, key), (_, begun) in reversed(self._keys.items()):
+            if key.startswith(prefix) and begun.done() and begun.exception() is None:
+                return begun.result()[0]
+        return None
+
     async def _create(
         self,
         env: str,

@@ -13,8 +13,8 @@ __all__ = ["errors", "json_answer"]
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The error answers of a route, for the OpenAPI document."""
-    return {status: {"model": ErrorAnswer} for status in (401, 422, *statuses)}
+    """What a route may answer with, and what every route may, for the OpenAPI document."""
+    return {status: {"model": ErrorAnswer} for status in sorted({400, 401, 413, 422, *statuses})}
 
 
 def json_answer(document: Any, status: int = 200) -> Response:

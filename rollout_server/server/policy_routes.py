@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 
-from envs.errors import InvalidOption, PayloadTooLarge
+from envs.errors import ConfigError, InvalidOption, PayloadTooLarge
 from envs.server.guard import validation_error
 from rollout_server.serialize import policy_to_json
 from rollout_server.server.answers import errors, json_answer
@@ -37,7 +37,10 @@ def build_policy_routes(running: Running) -> APIRouter:
 
     async def published(name: str, folder: Path, any_base_model: bool) -> PolicyVersion:
         await running.bring_up()
-        return await running.service.rollouts.publish_policy(name, folder, any_base_model=any_base_model)
+        try:
+            return await running.service.rollouts.publish_policy(name, folder, any_base_model=any_base_model)
+        except ConfigError as error:  # what is wrong with the adapter is wrong with the request, and no setting of ours
+            raise InvalidOption(error.message, hint=error.hint) from error
 
     async def received(name: str, request: Request, any_base_model: bool) -> Response:
         folder = await running.adapters.receive(request.stream())

@@ -53,7 +53,7 @@ def build_routes(running: Running) -> APIRouter:
         """
         try:
             body = await request.json()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadRequest(f"the body is not JSON: {error}", hint="send a JSON object") from error
         wanted = request_from_json(body)
         if _NDJSON in request.headers.get("accept", ""):
@@ -73,7 +73,11 @@ def build_routes(running: Running) -> APIRouter:
 
         return await asyncio.to_thread(look)
 
-    @router.get("/v1/episodes/{episode_id}", tags=["episodes"], responses=_errors(404))
+    @router.get(
+        "/v1/episodes/{episode_id}",
+        tags=["episodes"],
+        responses={200: {"content": {"application/json": {}, "text/html": {}}}, **_errors(404)},
+    )
     async def episode(episode_id: str, format: Literal["json", "html"] = "json") -> Response:
         """One stored episode by id or the unique beginning of one: JSON, or one self-contained page."""
         store = running.service.store

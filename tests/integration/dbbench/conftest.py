@@ -37,6 +37,33 @@ def _mysql() -> str | None:
 BINARIES = {"mariadb": _mariadb, "mysql": _mysql}
 
 
+# What runs on MySQL in the default tests: gold, scoring, isolation, a sample of the attacks. The rest, minutes, is
+# slow; on MariaDB all of it is in the default tests.
+_ON_MYSQL = (
+    "test_dbbench_gold.py",
+    "test_dbbench_episodes.py",
+    "test_dbbench_isolation.py",
+    "test_dbbench_generator.py",
+    "test_dbbench_quota.py",
+    "test_attack_neighbours.py",
+    "test_attack_server.py",
+)
+_SLOW_ON_MYSQL = (
+    "test_the_standard_splits_known_miss",
+    "test_the_gold_of_generated_tasks",
+    "test_doing_nothing_scores_zero",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and getattr(item, "callspec", None) is not None:
+            on_mysql = item.callspec.params.get("binary") == "mysql"
+            if on_mysql and (item.path.name not in _ON_MYSQL or item.name.startswith(_SLOW_ON_MYSQL)):
+                item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session", params=sorted(BINARIES))
 def binary(request) -> str:
     """The program of each kind of server that is installed here."""

@@ -139,27 +139,35 @@ async def test_a_worker_that_cannot_start_ends_the_server(tmp_path: Path) -> Non
     assert "nowhere" in done.stderr
 
 
-async def test_the_journal_may_be_a_mysql_database(tmp_path: Path, servers: list[Server]) -> None:
-    database = PrivateServer()
-    address = await asyncio.to_thread(database.start)
+@pytest.fixture(params=["mysql", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of an empty database on a real server."""
+    if request.param == "postgresql":
+        yield request.getfixturevalue("postgres").database()
+        return
+    server = PrivateServer()
+    address = server.start()
     try:
         with pymysql.connect(user=address.user, password=address.password, unix_socket=address.unix_socket) as root:
             root.cursor().execute("CREATE DATABASE journal")
-        url = f"mysql://{address.user}:{address.password}@localhost/journal?unix_socket={address.unix_socket}"
-        pair = [Server(tmp_path, "--env", "alfworld", url=url) for _ in range(2)]
-        servers += pair
-        async with EnvClient(pair[0].url) as one, EnvClient(pair[1].url) as two:
-            view = await one.create("alfworld", split="generated", sample_seed=3)
-            for number in range(200):
-                client = (one, two)[number % 2]
-                action = await client.expert_action(view.id)
-                assert action is not None
-                view = await client.step(view, action)
-                if view.status.over:
-                    break
-            assert view.reward == 1.0
-            assert (await two.read(view.id)).steps == view.steps
-        for server in pair:
-            await asyncio.to_thread(server.stop)
+        yield f"mysql://{address.user}:{address.password}@localhost/journal?unix_socket={address.unix_socket}"
     finally:
-        await asyncio.to_thread(database.close)
+        server.close()
+
+
+async def test_servers_may_share_a_database_as_their_journal(
+    tmp_path: Path, servers: list[Server], database: str
+) -> None:
+    pair = [Server(tmp_path, "--env", "alfworld", url=database) for _ in range(2)]
+    servers += pair
+    async with EnvClient(pair[0].url) as one, EnvClient(pair[1].url) as two:
+        view = await one.create("alfworld", split="generated", sample_seed=3)
+        for number in range(200):
+            client = (one, two)[number % 2]
+            action = await client.expert_action(view.id)
+            assert action is not None
+            view = await client.step(view, action)
+            if view.status.over:
+                break
+        assert view.reward == 1.0
+        assert (await two.read(view.id)).steps == view.steps

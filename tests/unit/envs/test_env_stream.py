@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -231,6 +232,13 @@ async def test_errors_at_its_opening_are_those_of_requests() -> None:
             async with EnvClient(url, token=token, streams=2) as client:
                 with pytest.raises(error):
                     await client.create("counting", task_id="train/0")
+
+
+async def test_no_token_is_logged_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with live(app(token=TOKEN)) as url, EnvClient(url, token=TOKEN, streams=1) as client:
+        assert (await client.create("counting", task_id="train/0")).steps == 0
+    assert TOKEN not in caplog.text
 
 
 async def test_a_cut_wire_costs_no_step_and_doubles_none() -> None:

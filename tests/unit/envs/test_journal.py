@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from counting_env import CountingFamily, counting_registry
 from sqlalchemy import create_engine, text
@@ -28,6 +29,7 @@ from envs.types import Action, EpisodeStatus
 from envs.wire import EpisodeView
 
 ENVS = ("counting", "blocking_counting")
+JSON = {"content-type": "application/json"}
 
 
 def count(number: int) -> Action:
@@ -46,8 +48,10 @@ class Replica:
         return family
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgres").database("postgresql+psycopg"))
     return f"sqlite:///{tmp_path / 'journal.sqlite'}"
 
 
@@ -273,6 +277,29 @@ async def test_a_failed_step_is_the_same_failure_everywhere(pair: tuple[Replica,
     for place in (one, two, one):
         with pytest.raises(InfrastructureError, match="the engine broke"):
             await place.client.step(view, count(1))
+
+
+async def test_a_failure_s_reason_may_hold_any_character(pair: tuple[Replica, Replica]) -> None:
+    one, two = pair
+    view = await one.client.create("blocking_counting", task_id="train/5")
+    (await one.family("blocking_counting")).fail_with = InfrastructureError("it said \0, \ud800 and \U0001f600")
+    with pytest.raises(InfrastructureError):
+        await one.client.step(view, count(1))
+    assert (await two.client.read(view.id)).status is EpisodeStatus.INFRASTRUCTURE_ERROR
+
+
+async def test_a_key_is_what_every_database_can_hold(url: str) -> None:
+    app = create_app(EnvServerSettings(envs=ENVS, journal_url=url), counting_registry())
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+            for key in ('"a\\u0000b"', '"a\\ud800b"', '"a\\nb"', '""'):
+                body = f'{{"env": "counting", "task_id": "train/0", "idempotency_key": {key}}}'
+                answer = await http.post("/v1/episodes", content=body, headers=JSON)
+                assert (answer.status_code, "idempotency_key" in answer.text) == (422, True), key
+            for key in ('"ä🙂"', '"' + "k" * 255 + '"'):
+                body = f'{{"env": "counting", "task_id": "train/0", "idempotency_key": {key}}}'
+                assert (await http.post("/v1/episodes", content=body, headers=JSON)).status_code == 201
 
 
 async def test_what_nobody_touches_is_cancelled_by_whoever_is_left(url: str) -> None:

@@ -94,8 +94,9 @@ def test_it_ends_and_others_go_on(attacker, bystander, server, attack):
     result, worked = beside(bystander, lambda: run(env, last))
     text = result.observation.text
     unknown = "1305 (42000): FUNCTION" in text
-    assert text == TIMED_OUT or unknown, text
-    assert unknown or (result.info["limits"] == ["seconds"] and worked > 0)
+    full = "1114 (HY000)" in text  # a fast machine reaches the bound of temporary tables before the time is over
+    assert text == TIMED_OUT or unknown or full, text
+    assert unknown or full or (result.info["limits"] == ["seconds"] and worked > 0)
     assert not result.valid
     assert run(env, "SELECT 1").observation.text == "[(1,)]"
     running = f"SELECT id FROM information_schema.processlist WHERE user = '{real_name(env)}' AND command <> 'Sleep'"
