@@ -18,7 +18,7 @@ demo: setup ## play, train, swap, replay: the whole loop on this machine
 	@$(PY) -m envs.cli demo
 
 test: setup-test lint types imports ## lint, types, import contracts and the default tests
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 test-slow: setup-test ## the slow tests: whole differential runs, long engines
 	$(PY) -m pytest -m "slow and not gpu"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,13 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ENVLOOP_CACHE_DIR", str(folder))
         yield folder
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder like ``tmp_path`` whose path leaves room for a socket's name."""
+    with tempfile.TemporaryDirectory(prefix="envloop-t-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

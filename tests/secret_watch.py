@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -43,10 +44,10 @@ class SecretWatch(logging.Handler):
             text += logging.Formatter().formatException(record.exc_info)
         self._look(text, f"the log of {record.name}")
 
-    def _look(self, text: str, what: str) -> None:
+    def _look(self, text: str, what: str, where: str = "") -> None:
         for match in SECRETS.finditer(text):
             word = match.group()
-            self.found.append(f"{self._where}: {word[:4]}… ({len(word)} characters) in {what}")
+            self.found.append(f"{where or self._where}: {word[:4]}… ({len(word)} characters) in {what}")
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Listen to our loggers, whatever their level, and to whoever else's records reach the root."""
@@ -74,10 +75,17 @@ class SecretWatch(logging.Handler):
         """Read what was written to the streams; the records were read already."""
         for title, text in report.sections:
             if "log" not in title:
-                self._look(text, title.lower())
+                self._look(text, title.lower(), report.nodeid)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take over what a process of a distributed run has found."""
+        self.found += node.workeroutput.get("secrets", [])
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Fail the run."""
+        """Fail the run, or tell the process that will."""
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["secrets"] = self.found
         if self.found:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -26,13 +26,13 @@ WAYS = {
 }
 
 
-def run(folder: Path, *bodies: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *bodies: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     text = f"import logging, subprocess, sys\nimport pytest\nSECRET = {SECRET!r}\n"
     text += "".join(f"def test_{number}():\n    {body}\n" for number, body in enumerate(bodies))
     (folder / "test_it.py").write_text(text)
     command = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", str(folder), "-p", "secret_watch"]
     return subprocess.run(
-        [*command, "-p", "no:cacheprovider", str(folder / "test_it.py")],
+        [*command, *options, "-p", "no:cacheprovider", str(folder / "test_it.py")],
         env={"PYTHONPATH": f"{TESTS}:{TESTS.parent}", "PATH": "/usr/bin:/bin", "HOME": str(folder)},
         capture_output=True,
         text=True,
@@ -48,6 +48,11 @@ def test_a_secret_that_is_logged_fails_the_run(tmp_path: Path) -> None:
     for number, way in enumerate(WAYS):
         assert f"test_it.py::test_{number}: tok-… " in done.stdout, way
     assert SECRET not in done.stdout
+
+
+def test_a_distributed_run_fails_as_well(tmp_path: Path) -> None:
+    done = run(tmp_path, WAYS["a debug record"], options=("-n", "1"))
+    assert (done.returncode, "test_it.py::test_0: tok-… " in done.stdout) == (1, True), done.stdout
 
 
 def test_a_run_without_passes(tmp_path: Path) -> None:

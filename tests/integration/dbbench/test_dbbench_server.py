@@ -307,17 +307,17 @@ def test_a_broken_template_is_made_anew(any_binary, tmp_path):
     again.close()
 
 
-def test_a_server_that_cannot_start_says_why(tmp_path):
-    fake = tmp_path / "mysqld"
+def test_a_server_that_cannot_start_says_why(short_path):
+    fake = short_path / "mysqld"
     fake.write_text(
         "#!/bin/sh\n[ \"$1\" = --version ] && echo 'mysqld Ver 9.0' && exit 0\necho 'no room on device' >&2\nexit 3\n"
     )
     fake.chmod(0o755)
-    server = PrivateServer(str(fake), folder=str(tmp_path))
+    server = PrivateServer(str(fake), folder=str(short_path))
     with pytest.raises(BackendUnavailable, match="no room on device"):
         server.start()
     server.close()
-    assert [path.name for path in tmp_path.iterdir()] == ["mysqld"]
+    assert [path.name for path in short_path.iterdir()] == ["mysqld"]
 
 
 def test_services_share_a_server_and_a_crash_is_swept(shared_server, monkeypatch):

@@ -68,15 +68,15 @@ def test_a_missing_server_says_what_to_install(monkeypatch, tmp_path):
     assert "closed" in family.ready().detail
 
 
-def test_a_program_that_is_no_server_is_refused(tmp_path):
-    fake = tmp_path / "mysqld"
+def test_a_program_that_is_no_server_is_refused(short_path):
+    fake = short_path / "mysqld"
     fake.write_text("#!/bin/sh\necho broken >&2\nexit 1\n")
     fake.chmod(0o755)
-    server = PrivateServer(str(fake), folder=str(tmp_path))
+    server = PrivateServer(str(fake), folder=str(short_path))
     with pytest.raises(ConfigError, match="broken"):
         server.start()
     server.close()
-    assert [path.name for path in tmp_path.iterdir()] == ["mysqld"]
+    assert [path.name for path in short_path.iterdir()] == ["mysqld"]
 
 
 def test_settings_and_lookups():
