@@ -142,7 +142,11 @@ class SocketProxy(_Between):
     async def _between(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answers, server = await asyncio.open_connection("127.0.0.1", self._target)
         try:
-            server.write(await reader.readuntil(b"\r\n\r\n"))
+            opening = await reader.readuntil(b"\r\n\r\n")
+            server.write(opening)
+            if b"upgrade: websocket" not in opening.lower():  # a plain request is no part of the measurement
+                writer.write(await _message(answers) or b"")
+                return
             writer.write(await answers.readuntil(b"\r\n\r\n"))
             cut = asyncio.Event()
             ways = [self._requests(reader, server, cut), self._answers(answers, writer, cut)]

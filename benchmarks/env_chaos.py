@@ -5,12 +5,14 @@
 A proxy drops, delays, sends twice or cuts the answer of a tenth of the requests; the server gets a SIGKILL every ten
 seconds and is started again. 64 episodes play at once: the expert's actions with mistakes in between, recorded from a
 run without faults. Each view must be the recorded one (text, admissible actions, reward, state, number of steps); an
-episode that raises an error or stands elsewhere is lost, a step that was applied twice is doubled.
+episode that raises an error or stands elsewhere is lost, a step that was applied twice is doubled. Then the same over
+streams, whose frames are dropped with the connection, delayed, or have their answer cut.
 
-With an interpreter that has ``openenv`` (0.10 was measured), the same time and faults for OpenEnv's own client, on its
-own server and on our OpenEnv routes: a toy environment that counts, a WebSocket an episode, and a caller that sends
-again what failed. An episode of its own server goes on ``blank`` where its counting begins anew after a drop. Its
-messages are dropped, delayed or cut; none is sent twice, since nothing on the way could do that inside a connection.
+With an interpreter that has ``openenv`` (0.10 was measured), the same faults, for at most two minutes each, for
+OpenEnv's own client, on its own server and on our OpenEnv routes: a toy environment that counts, a WebSocket an
+episode, and a caller that sends again what failed. An episode of its own server goes on ``blank`` where its counting
+begins anew after a drop. Its messages are dropped, delayed or cut; none is sent twice, since nothing on the way could
+do that inside a connection.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ from envs.wire import EpisodeView
 AT_ONCE = 64
 FAULTS = 0.10
 KILL_EVERY_S = 10.0
+STREAMS = 8
+OPENENV_S = 120.0
 SCRIPTS = 48  # of each environment
 WRONG = {
     "alfworld": Action("take_action", {"action": "go to nowhere 1"}),
@@ -112,15 +116,21 @@ class Chaos:
         return "as without faults"
 
 
-async def measure_chaos(seconds: float) -> AsyncIterator[Figure]:
-    """All figures."""
+async def scripts() -> list[Script]:
+    """What is played, from a server and a network without faults."""
     with server_process() as quiet:
         async with EnvClient(quiet.url) as client:
-            made = [await record(client, env, n) for n in range(SCRIPTS) for env in WRONG]
+            return [await record(client, env, n) for n in range(SCRIPTS) for env in WRONG]
+
+
+async def measure_chaos(seconds: float, streams: int) -> AsyncIterator[Figure]:
+    """All figures, by requests or over so many streams."""
+    name = "env.chaos.streams" if streams else "env.chaos"
+    made = await scripts()
     with tempfile.TemporaryDirectory(prefix="envloop-chaos-") as folder:
         port = free_port()
         server = KilledServer(Path(folder), port)
-        proxy = Proxy(port, FAULTS, seed=1)
+        proxy = SocketProxy(port, FAULTS, seed=1) if streams else Proxy(port, FAULTS, seed=1)
         try:
             await server.start()
             chaos = Chaos(made, time.monotonic() + seconds)
@@ -130,7 +140,8 @@ async def measure_chaos(seconds: float) -> AsyncIterator[Figure]:
                     await asyncio.sleep(KILL_EVERY_S)
                     await server.kill()
 
-            async with EnvClient(await proxy.start(), timeout_s=30, max_connections=AT_ONCE) as client:
+            url = await proxy.start()
+            async with EnvClient(url, timeout_s=30, max_connections=AT_ONCE, streams=streams) as client:
                 await client.ready()
                 killing = asyncio.create_task(killer())
                 await asyncio.gather(*(chaos.place(client) for _ in range(AT_ONCE)))
@@ -141,13 +152,13 @@ async def measure_chaos(seconds: float) -> AsyncIterator[Figure]:
             server.stop()
     if chaos.first_problem:
         print(f"# {chaos.first_problem}", flush=True)
-    yield at_least("env.chaos.kills", server.kills, "", int(seconds / 20))
-    yield value("env.chaos.requests", proxy.messages, "")
-    yield value("env.chaos.faults", sum(proxy.faults.values()), "")
-    yield value("env.chaos.steps", chaos.steps, "")
-    yield at_least("env.chaos.episodes", chaos.endings["as without faults"], "", AT_ONCE)
+    yield at_least(f"{name}.kills", server.kills, "", int(seconds / 20))
+    yield value(f"{name}.messages", proxy.messages, "")
+    yield value(f"{name}.faults", sum(proxy.faults.values()), "")
+    yield value(f"{name}.steps", chaos.steps, "")
+    yield at_least(f"{name}.episodes", chaos.endings["as without faults"], "", AT_ONCE)
     for ending in ("lost", "doubled", "wrong reward"):
-        yield at_most(f"env.chaos.{ending.replace(' ', '_')}", chaos.endings[ending], "", 0)
+        yield at_most(f"{name}.{ending.replace(' ', '_')}", chaos.endings[ending], "", 0)
 
 
 async def measure_openenv(python: str, seconds: float, kind: str) -> AsyncIterator[Figure]:
@@ -192,15 +203,14 @@ async def measure_openenv(python: str, seconds: float, kind: str) -> AsyncIterat
 
 def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
     """For the command line."""
-    seconds = 40.0 if arguments.quick else arguments.seconds
-    yield from collected(measure_chaos(seconds))
+    seconds = 30.0 if arguments.quick else arguments.seconds
+    for streams in (0, STREAMS):
+        yield from collected(measure_chaos(seconds, streams))
     if not arguments.openenv_python:
         print("# OpenEnv was not measured: name an interpreter that has it with --openenv-python", file=sys.stderr)
         return
     for kind in ("own", "ours"):
-        yield from collected(
-            measure_openenv(arguments.openenv_python, seconds / 2 if arguments.quick else seconds, kind)
-        )
+        yield from collected(measure_openenv(arguments.openenv_python, min(seconds, OPENENV_S), kind))
 
 
 def options(parser: argparse.ArgumentParser) -> None:
