@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 
 from envs.client import EnvClient, EpisodeView
-from envs.errors import Conflict, InfrastructureError
+from envs.errors import InfrastructureError
 from envs.types import EnvSpec, EpisodeStatus, JsonObject, Observation, Task
 from rollout_server.chat import ChatFormat
 from rollout_server.constraints import Constrain, Constraint
@@ -31,6 +31,7 @@ from rollout_server.types import (
     RepetitionRule,
     RewardWeights,
     SamplingParams,
+    StepRecord,
     Turn,
     TurnConstraint,
 )
@@ -94,8 +95,8 @@ async def play_episode(
     lost the plan's policy, ``repin`` gives the version to go on with; without it that is such a failure.
 
     Where cancelled, ``on_cancelled`` gets what was played so far, then the cancellation goes on. Other exceptions
-    propagate: InvalidOption where the plan's constraint cannot be held to; Conflict where the environment answers the
-    plan's ``prefix`` otherwise than it was recorded, or where the episode ends within it.
+    propagate: InvalidOption where the plan's constraint cannot be held to; Conflict where the plan's ``prefix`` is
+    answered otherwise than it was recorded or gives other tokens, or where the episode ends before it does.
 
     The record's metadata has ``invalid_turns`` beside the plan's: indices of turns with an invalid or missing action;
     and, where the environment tells them, the ``backend`` that played it and, by name, how often each of its ``limits``
@@ -132,6 +133,7 @@ class _Player:
         self._prompt_ids: tuple[int, ...] = ()
         self._turns: list[Turn] = []
         self._invalid: list[int] = []
+        self._went_on = False
         self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._started = time.perf_counter()
 
@@ -142,6 +144,8 @@ class _Player:
             view = await self._env.begin(plan.env.name, task_id=plan.task.id, seed=plan.seed, options=self._options)
             try:
                 status, error = await self._play(view)
+                if plan.prefix and not self._went_on:
+                    raise plan.prefix.ended(status, error)
             finally:
                 await self._env.close()
         except InfrastructureError as failure:
@@ -154,23 +158,25 @@ class _Player:
         self._initial = view.observation
         self._opening = session.opening()
         self._prompt_ids = tuple(self._chat.prompt(self._opening.messages, self._opening.tools))
+        prefix = plan.prefix
+        if prefix:
+            prefix.check_start(self._initial, self._prompt_ids)
         transcript = Transcript(self._prompt_ids)
         max_turns = plan.protocol.max_turns(plan.env) if plan.max_turns is None else plan.max_turns
         if not self._fits(len(transcript)):
             room = f"the first prompt has {len(transcript)} tokens, which leaves no room for a turn of "
             limits = f"{plan.sampling.max_tokens} in an episode of {plan.max_episode_tokens}"
             return EpisodeStatus.TRUNCATED_TOKENS, room + limits
-        given = len(plan.prefix.turns) if plan.prefix else 0
         for index in range(max_turns):
-            again = index < given
-            played = await (self._again if again else self._turn)(index, transcript, session)
+            given = prefix if prefix and index < prefix.length else None
+            played = await (
+                self._again(index, given, transcript, session) if given else self._turn(index, transcript, session)
+            )
             if played is None:
                 return EpisodeStatus.TRUNCATED_TIME, f"turn {index} was not sampled in time"
             turn, parsed, views = played
             self._turns.append(turn)
-            ends = self._ending(index, parsed, given=again)
-            if ends is not None and again:
-                raise Conflict(f"the episode ends with its turn {index}: nothing follows it", hint="begin before it")
+            ends = self._ending(index, parsed, given=given is not None)
             if ends is not None:
                 return await self._end(ends, session)
             if index + 1 == max_turns:
@@ -178,12 +184,12 @@ class _Player:
             reply = session.reply(parsed, views)
             closed = turn.completion_ids[-1] == self._engine.tokenizer.end_of_turn_id
             ids = self._chat.continuation(reply, closed=closed)
+            text = "\n".join(message.content for message in reply)
+            if given:
+                given.check_reply(index, text, ids)
             if not self._fits(len(transcript) + len(ids)):
                 return await self._end(EpisodeStatus.TRUNCATED_TOKENS, session)
             transcript.add_environment(ids)
-            text = "\n".join(message.content for message in reply)
-            if again and plan.prefix:
-                plan.prefix.check(index, turn.steps, text)
             self._turns[-1] = replace(turn, reply=text, environment_ids=tuple(ids))
         return await self._end(EpisodeStatus.TRUNCATED_TURNS, session)
 
@@ -200,13 +206,15 @@ class _Player:
         if repeats:
             return EpisodeStatus.REPETITION
         most = plan.max_invalid_turns
-        if most is not None and index + 1 >= most and self._invalid[-most:] == [*range(index + 1 - most, index + 1)]:
+        own = [i for i in self._invalid if not self._turns[i].given]
+        if most is not None and index + 1 >= most and own[-most:] == [*range(index + 1 - most, index + 1)]:
             return EpisodeStatus.INVALID_ACTION
         return None
 
     async def _turn(self, index: int, transcript: Transcript, session: ProtocolSession) -> _Played | None:
         """Sample a turn and do what it says; None where its time was over before anything of it is known."""
         before = time.perf_counter()
+        self._went_on = True
         request = self._request(index, transcript)
         async with self._env.kept():
             completion = await self._sampler.sample(request)
@@ -215,13 +223,8 @@ class _Player:
         transcript.add_completion(completion)
         generated = time.perf_counter()
         text = self._text(completion.token_ids)
-        # What time has cut is recorded and not acted on.
-        cut = completion.finish_reason is FinishReason.TIME
-        parsed = ParsedTurn(ends=EpisodeStatus.TRUNCATED_TIME) if cut else session.parse(text)
-        views, steps, refused = await self._env.step_all(parsed.actions)
-        missing = not parsed.actions or bool(parsed.errors) or parsed.ends is EpisodeStatus.INVALID_ACTION
-        if not cut and (missing or refused or not all(step.valid for step in steps)):
-            self._invalid.append(index)
+        parsed = _parsed(session, text, completion.finish_reason)
+        views, steps = await self._act(index, parsed)
         turn = Turn(
             index=index,
             completion_ids=completion.token_ids,
@@ -236,15 +239,24 @@ class _Player:
         )
         return turn, parsed, views
 
-    async def _again(self, index: int, transcript: Transcript, session: ProtocolSession) -> _Played:
+    async def _again(self, index: int, prefix: Prefix, transcript: Transcript, session: ProtocolSession) -> _Played:
         """Play a given turn again: its words, with what the environment answers now."""
-        assert self._plan.prefix is not None, "only a prefix has given turns"
-        turn = self._plan.prefix.turn(index, self._chat, self._prompt_ids)
+        turn = prefix.turn(index, self._text)
         transcript.add_environment(turn.completion_ids)
-        parsed = session.parse(turn.text)
-        views, steps, _ = await self._env.step_all(parsed.actions)
-        self._plan.prefix.check(index, steps, None)
-        return replace(turn, steps=tuple(steps)), parsed, views
+        parsed = _parsed(session, turn.text, turn.finish_reason)
+        views, steps = await self._act(index, parsed)
+        prefix.check_steps(index, steps)
+        again = replace(turn, index=index, steps=tuple(steps), reply="", environment_ids=(), given=True)
+        return again, parsed, views
+
+    async def _act(self, index: int, parsed: ParsedTurn) -> tuple[list[EpisodeView], list[StepRecord]]:
+        """Do what a turn says, and note where that was invalid or nothing."""
+        views, steps, refused = await self._env.step_all(parsed.actions)
+        missing = not parsed.actions or bool(parsed.errors) or parsed.ends is EpisodeStatus.INVALID_ACTION
+        cut = parsed.ends is EpisodeStatus.TRUNCATED_TIME
+        if not cut and (missing or refused or not all(step.valid for step in steps)):
+            self._invalid.append(index)
+        return views, steps
 
     def _request(self, index: int, transcript: Transcript) -> GenerationRequest:
         plan, view = self._plan, self._env.view
@@ -281,7 +293,8 @@ class _Player:
 
     def _parts(self, reward: float) -> dict[str, float]:
         steps = [step for turn in self._turns if not turn.given for step in turn.steps]
-        return reward_parts(reward, len(self._invalid), self._plan.rewards, env=self._plan.env.name, steps=steps)
+        invalid = sum(not self._turns[index].given for index in self._invalid)
+        return reward_parts(reward, invalid, self._plan.rewards, env=self._plan.env.name, steps=steps)
 
     def record(self, status: EpisodeStatus, error: str = "") -> Episode:
         """What was played so far, as ended with ``status``."""
@@ -315,3 +328,8 @@ class _Player:
 
 def _recorded(constraint: Constraint | None) -> TurnConstraint | None:
     return TurnConstraint(constraint.kind, constraint.digest, constraint.choices) if constraint else None
+
+
+def _parsed(session: ProtocolSession, text: str, finish: FinishReason) -> ParsedTurn:
+    """What a turn asks for. What time has cut is recorded and not acted on."""
+    return ParsedTurn(ends=EpisodeStatus.TRUNCATED_TIME) if finish is FinishReason.TIME else session.parse(text)

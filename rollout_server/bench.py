@@ -94,7 +94,7 @@ async def _play(service: Service, request: RolloutRequest) -> list[Episode]:
 
 def _figures(name: str, played: Sequence[Episode], wall: float) -> list[Figure]:
     turns = [turn for episode in played for turn in episode.turns]
-    sampled = sum(len(turn.completion_ids) for turn in turns)
+    sampled = sum(sum(episode.mask) for episode in played)
     total = sum(len(e.prompt_ids) + len(e.completion_ids) for e in played)
     figures = [
         Figure(f"{name}.episodes_per_s", len(played) / wall, "episodes/s"),

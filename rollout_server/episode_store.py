@@ -256,8 +256,6 @@ _LENGTHS = {c.name: c.type.length for c in EpisodeRow.__table__.columns if isins
 
 def summarize(episode: Episode) -> EpisodeSummary:
     """An episode's summary, without any store."""
-    policy_tokens = sum(len(turn.completion_ids) for turn in episode.turns)
-    environment_tokens = sum(len(turn.environment_ids) for turn in episode.turns)
     return EpisodeSummary(
         id=episode.id,
         group_id=episode.group_id,
@@ -274,8 +272,8 @@ def summarize(episode: Episode) -> EpisodeSummary:
         training_reward=episode.training_reward,
         turns=len(episode.turns),
         steps=len(episode.steps),
-        tokens=len(episode.prompt_ids) + policy_tokens + environment_tokens,
-        policy_tokens=policy_tokens,
+        tokens=len(episode.prompt_ids) + len(episode.completion_ids),
+        policy_tokens=sum(episode.mask),
         seed=episode.seed,
         started_at=episode.started_at,
         duration_s=episode.duration_s,

@@ -68,7 +68,7 @@ def _fits(episode: Episode, tokenizer: Tokenizer) -> bool:
             tokenizer.decode(turn.completion_ids[:-1] if turn.completion_ids[-1:] == (end,) else turn.completion_ids)
             == turn.text
             for turn in episode.turns
-            if turn.completion_ids  # none: a fork's context
+            if turn.completion_ids  # none: the context of an earlier envloop's fork
         )
     except (IndexError, KeyError, OverflowError, ValueError):  # ids that it does not have
         return False
@@ -88,7 +88,7 @@ def _text(value: object) -> str:
 
 
 def _head(episode: Episode, tokens: bool) -> str:
-    sampled = sum(len(turn.completion_ids) for turn in episode.turns)
+    sampled = sum(episode.mask)
     total = len(episode.prompt_ids) + len(episode.completion_ids)
     training = "none" if episode.training_reward is None else f"{episode.training_reward:g}"
     parts = ", ".join(f"{name} {value:g}" for name, value in episode.reward_parts.items())
@@ -128,6 +128,7 @@ def _opening(episode: Episode) -> str:
 def _turns(episode: Episode, tokenizer: Tokenizer | None) -> Iterator[str]:
     for turn in episode.turns:
         mean = f" · mean logprob {sum(turn.logprobs) / len(turn.logprobs):.3f}" if turn.logprobs else ""
+        mean = " · given" if turn.given else mean
         counts = f"{len(turn.completion_ids)} + {len(turn.environment_ids)} tokens"
         title = f"Turn {turn.index} · {turn.policy} · {counts}{mean} · {turn.finish_reason.value}"
         steps = "".join(map(_step, turn.steps))
@@ -160,6 +161,8 @@ def _step(step: StepRecord) -> str:
 
 
 def _tokens(turn: Turn, tokenizer: Tokenizer) -> str:
+    if turn.given:
+        return f"<pre>{_given((*turn.completion_ids, *turn.environment_ids), tokenizer)}</pre>"
     sampled = "".join(
         f'<span class="p s{_shade(logprob)}" title="{token} · logprob {logprob:.4f}">'
         f"{_text(tokenizer.decode([token]))}</span>"

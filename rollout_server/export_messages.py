@@ -70,7 +70,7 @@ def chat_row(episode: Episode) -> dict[str, Any] | str:
         return f"no result ({episode.status.value})"
     if not episode.turns:
         return "no turn"
-    if not all(turn.completion_ids for turn in episode.turns):
+    if any(turn.given or not turn.completion_ids for turn in episode.turns):  # no ids: so an earlier envloop kept them
         return "begins with another policy's turns (parquet has their mask)"
     said = conversation(episode)
     row: dict[str, Any] = {"messages": [_message_json(message) for message in said.messages]}

@@ -19,8 +19,9 @@ def write_parquet(episodes: Iterable[Episode], path: Path) -> None:
     """Write the episodes, a row each. Raises ConfigError without pyarrow.
 
     ``prompt_ids``, then of everything after the prompt, shape (T,): ``completion_ids``, ``mask`` (1: the policy
-    sampled it), ``logprobs`` (0.0 for others) and ``policy_versions`` ("" for others). Options, metadata and the
-    arguments of each step are JSON texts; a seed is a text, since it has no bound.
+    sampled it), ``logprobs`` (0.0 for others) and ``policy_versions`` ("" for others). A turn that was ``given`` has
+    mask 0 throughout. Options, metadata and the arguments of each step are JSON texts; a seed is a text, since it has
+    no bound.
     """
     try:
         import pyarrow.parquet
@@ -66,6 +67,7 @@ def _schema() -> Any:
             "environment_tokens": pa.int32(),
             "steps": pa.list_(step),
             "reply": text,
+            "given": pa.bool_(),
         }
     )
     return pa.schema(
@@ -101,6 +103,7 @@ def _row(episode: Episode) -> dict[str, Any]:
             "environment_tokens": len(turn["environment_ids"]),
             "steps": [_step(step, record) for step, record in zip(turn["steps"], recorded.steps, strict=True)],
             "reply": turn["reply"],
+            "given": recorded.given,
         }
         for turn, recorded in zip(document["turns"], episode.turns, strict=True)
     ]

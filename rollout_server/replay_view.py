@@ -74,6 +74,7 @@ def _opening(episode: Episode) -> Iterator[RenderableType]:
 
 def _turn(turn: Turn) -> RenderableType:
     mean = f", mean logprob {sum(turn.logprobs) / len(turn.logprobs):.3f}" if turn.logprobs else ""
+    mean = ", given" if turn.given else mean
     tokens = f"{len(turn.completion_ids)} + {len(turn.environment_ids)} tokens"
     title = f"turn {turn.index} · {visible(turn.policy)} · {tokens}{mean} · {turn.finish_reason.value}"
     parts: list[RenderableType] = [Text(visible(turn.text), style="cyan")]
@@ -99,7 +100,7 @@ def _foot(episode: Episode) -> RenderableType:
     reward = "none" if episode.reward is None else f"{episode.reward:g}"
     parts = ", ".join(f"{name} {value:g}" for name, value in episode.reward_parts.items())
     training = "" if episode.training_reward is None else f"; training reward {episode.training_reward:g} ({parts})"
-    sampled = sum(len(turn.completion_ids) for turn in episode.turns)
+    sampled = sum(episode.mask)
     total = len(episode.prompt_ids) + len(episode.completion_ids)
     text = Text(f"{episode.status.value}: reward {visible(reward)}{visible(training)}", style="bold")
     text.append(f"\n{len(episode.turns)} turns, {len(episode.steps)} steps, {total} tokens, {sampled} sampled")

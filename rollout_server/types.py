@@ -147,8 +147,9 @@ class Turn:
     ``completion_ids`` (mask 1) are followed by ``environment_ids`` (mask 0): the end-of-turn token where the completion
     was cut, the reply's messages and the header of the next turn. Empty after the last turn. ``text`` is the completion
     decoded for reading and parsing only. ``reply`` is the reply's text as the policy saw it. ``given``: the turn was
-    played in an earlier episode that this one goes on from (``prefix.py``); it is context, and its mask is 0.
-    ``constraint`` None: the policy was free.
+    played in an earlier episode that this one goes on from (``prefix.py``), and is as recorded there; in this one it is
+    context, and the episode's columns have mask 0, logprob 0.0 and no policy version for it. ``constraint`` None: the
+    policy was free.
     """
 
     index: int

@@ -90,7 +90,7 @@ def batch_metrics(groups: Sequence[Group], *, wall_s: float) -> dict[str, float]
     """
     episodes = [e for g in groups for e in g.episodes]
     scored = [e for e in episodes if e.status.scored]
-    turns = [t for e in scored for t in e.turns]
+    turns = [t for e in scored for t in e.turns if not t.given]
     policy_tokens = sum(sum(e.mask) for e in episodes)
     out = {
         "rollout/episodes": float(len(episodes)),

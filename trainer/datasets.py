@@ -66,7 +66,7 @@ def check_tokenizer(episode: Episode, tokenizer: HFTokenizer) -> None:
     if good:
         prompt = tokenizer.decode(episode.prompt_ids)
         good = all(message.content in prompt for message in episode.prompt)
-    for turn in (turn for turn in episode.turns if good and turn.completion_ids):  # none: a fork's context
+    for turn in (turn for turn in episode.turns if good and turn.completion_ids):  # none: an earlier fork's context
         closed = turn.finish_reason is FinishReason.STOP
         body = turn.completion_ids[:-1] if turn.completion_ids[-1] == tokenizer.end_of_turn_id else turn.completion_ids
         good = good and tokenizer.decode(body) == turn.text and (not closed or len(body) < len(turn.completion_ids))

@@ -115,7 +115,7 @@ def report_of(episodes: Sequence[Episode], *, env: str, split: str, seconds: flo
     by_type: dict[str, list[Episode]] = defaultdict(list)
     for e in scored:
         by_type[e.task.type].append(e)
-    turns = [t for e in scored for t in e.turns]
+    turns = [t for e in scored for t in e.turns if not t.given]
     tokens = sum(sum(e.mask) for e in scored)
     lost = [f"{e.status.value}: {e.error}" for e in episodes if not e.status.scored]
     first = episodes[0]

@@ -193,7 +193,8 @@ async def test_a_person_plays_through_a_pipe(lost, store_url):
         episode = store.get(summary.id)
     assert (summary.status, summary.turns, episode.metadata["fork"]["at_turn"]) == ("cancelled", 3, 1)
     assert episode.steps[1].action.arguments == {"action": "look"}
-    assert episode.turns[0].completion_ids == ()
+    assert [turn.given for turn in episode.turns] == [True, False, False]
+    assert episode.turns[0].completion_ids == lost.turns[0].completion_ids
 
 
 async def test_the_command_line_rescores_and_keeps_the_original(store_url, monkeypatch):

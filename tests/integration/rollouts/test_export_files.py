@@ -229,6 +229,7 @@ async def test_datasets_opens_the_parquet_file_with_every_token(household, house
             episode.training_reward,
             episode.success,
         )
+        assert [t["given"] for t in row["turns"]] == [t.given for t in episode.turns]
         assert [t["text"].rstrip("?") for t in row["turns"]] == [t.text.rstrip("\ud800") for t in episode.turns]
         steps = [step for turn in row["turns"] for step in turn["steps"]]
         assert [json.loads(step["arguments"]) for step in steps] == [dict(s.action.arguments) for s in episode.steps]

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from rollout_doubles import WatchedEngine
+from rollout_doubles import SayingEngine, WatchedEngine
 
 from envs.errors import Conflict, InvalidOption
 from envs.types import EpisodeStatus, Observation
 from rollout_server.agent_loop import play_episode
 from rollout_server.engines.scripted import ScriptedEngine
+from rollout_server.episode_store import summarize
+from rollout_server.export_html import episode_to_html
+from rollout_server.export_messages import chat_row
 from rollout_server.prefix import Prefix
 from rollout_server.serialize import episode_from_json, episode_to_json
 from rollout_server.tokenizer import HFTokenizer
@@ -22,7 +25,7 @@ async def test_another_policy_goes_on_from_the_same_tokens(houses, plan, protoco
     todo = await plan(houses, 3, protocol=protocol, rewards=RewardWeights(invalid_action=0.5))
     lost = await play_episode(houses, ScriptedEngine("random"), replace(todo, max_turns=4))
     expert = WatchedEngine("expert")
-    begun = replace(todo, prefix=Prefix.of(lost, 2))
+    begun = replace(todo, prefix=Prefix(lost, 2))
     won = await play_episode(houses, expert, begun)
     assert (won.status, won.reward) == (EpisodeStatus.COMPLETED, 1.0)
     assert [turn.given for turn in won.turns] == [True, True] + [False] * (len(won.turns) - 2)
@@ -40,32 +43,89 @@ async def test_another_policy_goes_on_from_the_same_tokens(houses, plan, protoco
     assert episode_from_json(episode_to_json(won)) == won
 
 
-async def test_with_another_tokenizer_the_words_stay(houses, plan, smollm2_dir) -> None:
+async def test_with_another_tokenizer_nothing_is_encoded_anew(houses, plan, smollm2_dir) -> None:
     todo = await plan(houses, 3)
     lost = await play_episode(houses, ScriptedEngine("random"), replace(todo, max_turns=2))
-    expert = ScriptedEngine("expert", HFTokenizer(smollm2_dir))
-    won = await play_episode(houses, expert, replace(todo, prefix=Prefix.of(lost, 1)))
-    assert won.success
-    assert won.turns[0].text == lost.turns[0].text
-    assert expert.tokenizer.decode(won.turns[0].completion_ids) == lost.turns[0].text + "<|im_end|>"
+    expert = WatchedEngine("expert", tokenizer=HFTokenizer(smollm2_dir))
+    for length in (0, 1):
+        with pytest.raises(Conflict, match="tokens differ from the recorded ones at 0") as refused:
+            await play_episode(houses, expert, replace(todo, prefix=Prefix(lost, length)))
+        assert "--model" in refused.value.hint
+    assert expert.requests == []
 
 
-async def test_an_environment_that_answers_otherwise_is_told(houses, plan) -> None:
+async def test_what_other_tokens_are_called_names_their_place(houses, plan) -> None:
+    todo = await plan(houses, 3)
+    lost = await play_episode(houses, ScriptedEngine("random"), replace(todo, max_turns=3))
+    first, second, last = lost.turns
+    shown = (*second.environment_ids[:5], 7, *second.environment_ids[6:])
+    other = replace(lost, turns=(first, replace(second, environment_ids=shown), last))
+    before = len(lost.prompt_ids) + len(first.completion_ids) + len(first.environment_ids)
+    with pytest.raises(Conflict, match=f"before turn 2 .* at {before + len(second.completion_ids) + 5} "):
+        await play_episode(houses, ScriptedEngine("expert"), replace(todo, prefix=Prefix(other, 2)))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"observation": Observation("Another world.")}, r"(?s)turn 1\): observation.text differs.*Another world"),
+        ({"terminated": True}, r"turn 1\): terminated differs"),
+        ({"truncated": True}, r"turn 1\): truncated differs"),
+    ],
+)
+async def test_an_environment_that_answers_otherwise_is_told(houses, plan, change, said) -> None:
     todo = await plan(houses, 3)
     played = await play_episode(houses, ScriptedEngine("random"), replace(todo, max_turns=3))
-    step = replace(played.turns[1].steps[0], observation=Observation("Another world."))
-    turns = (played.turns[0], replace(played.turns[1], steps=(step,)))
-    with pytest.raises(Conflict, match=r"turn 1 .*Another world"):
-        await play_episode(houses, ScriptedEngine("expert"), replace(todo, prefix=Prefix(played.prompt_ids, turns)))
-    turns = (replace(played.turns[0], reply="Hello."), played.turns[1])
-    with pytest.raises(Conflict, match=r"turn 0 .*Hello"):
-        await play_episode(houses, ScriptedEngine("expert"), replace(todo, prefix=Prefix(played.prompt_ids, turns)))
+    step = replace(played.turns[1].steps[0], **change)
+    other = replace(played, turns=(played.turns[0], replace(played.turns[1], steps=(step,)), played.turns[2]))
+    with pytest.raises(Conflict, match=said):
+        await play_episode(houses, ScriptedEngine("expert"), replace(todo, prefix=Prefix(other, 2)))
+
+
+async def test_a_reply_of_another_text_is_told(houses, plan) -> None:
+    todo = await plan(houses, 3)
+    played = await play_episode(houses, ScriptedEngine("random"), replace(todo, max_turns=2))
+    other = replace(played, turns=(replace(played.turns[0], reply="Hello."), played.turns[1]))
+    with pytest.raises(Conflict, match=r"(?s)the reply \(turn 0\).*Hello"):
+        await play_episode(houses, ScriptedEngine("expert"), replace(todo, prefix=Prefix(other, 2)))
 
 
 async def test_nothing_follows_an_end(houses, plan) -> None:
     todo = await plan(houses, 3)
     won = await play_episode(houses, ScriptedEngine("expert"), todo)
-    with pytest.raises(Conflict, match=f"ends with its turn {len(won.turns) - 1}"):
-        await play_episode(houses, ScriptedEngine("expert"), replace(todo, prefix=Prefix.of(won, len(won.turns))))
-    with pytest.raises(InvalidOption, match="cannot be begun after 99"):
-        Prefix.of(won, 99)
+    length = len(won.turns)
+    expert = WatchedEngine("expert")
+    with pytest.raises(Conflict, match=f"ends before turn {length}: completed"):
+        await play_episode(houses, expert, replace(todo, prefix=Prefix(won, length)))
+    with pytest.raises(Conflict, match="ends before turn 2: truncated_turns"):
+        await play_episode(houses, expert, replace(todo, prefix=Prefix(won, 2), max_turns=2))
+    for room in (len(won.prompt_ids), len(won.prompt_ids) + todo.sampling.max_tokens + 1):
+        with pytest.raises(Conflict, match="ends before turn 2: truncated_tokens"):
+            await play_episode(houses, expert, replace(todo, prefix=Prefix(won, 2), max_episode_tokens=room))
+    assert expert.requests == []
+    with pytest.raises(InvalidOption, match="turn 99 is not in"):
+        Prefix(won, 99)
+
+
+async def test_invalid_turns_that_were_given_are_noted_and_not_charged(houses, plan) -> None:
+    todo = await plan(houses, 3, rewards=RewardWeights(invalid_action=0.5))
+    lost = await play_episode(houses, SayingEngine(lambda turn: f"I wonder {turn}"), replace(todo, max_turns=2))
+    begun = replace(todo, prefix=Prefix(lost, 2), max_invalid_turns=2)
+    won = await play_episode(houses, ScriptedEngine("expert"), begun)
+    assert (won.reward, won.metadata["invalid_turns"]) == (1.0, [0, 1])
+    assert won.reward_parts["invalid_action"] == 0.0
+    worse = await play_episode(houses, SayingEngine(lambda turn: f"I wonder {turn}"), begun)
+    assert (worse.status, len(worse.turns)) == (EpisodeStatus.INVALID_ACTION, 4)
+
+
+async def test_pages_and_summaries_tell_given_turns_from_sampled_ones(houses, plan) -> None:
+    todo = await plan(houses, 3)
+    lost = await play_episode(houses, ScriptedEngine("random"), replace(todo, max_turns=2))
+    expert = ScriptedEngine("expert")
+    won = await play_episode(houses, expert, replace(todo, prefix=Prefix(lost, 1)))
+    assert isinstance(chat_row(won), str)
+    assert summarize(won).policy_tokens == sum(len(turn.completion_ids) for turn in won.turns[1:])
+    page = episode_to_html(won, expert.tokenizer)
+    assert f"{sum(won.mask)} sampled" in page
+    assert page.count('class="p s') == sum(won.mask)
+    assert page.count(" · given ·") == 1

@@ -16,10 +16,13 @@ from envs.server.app import create_app
 from envs.types import Action, EpisodeStatus, Observation
 from rollout_server.agent_loop import play_episode
 from rollout_server.engines.scripted import ScriptedEngine
+from rollout_server.export_html import find_tokenizer
+from rollout_server.export_messages import chat_row
 from rollout_server.local import LocalRollouts
 from rollout_server.replay import verify
 from rollout_server.replay_fork import ForkRequest, fork_episode
 from rollout_server.replay_hand import HandEngine, LineInput, read_action
+from rollout_server.serialize import episode_from_json, episode_to_json
 from rollout_server.tokenizer import ByteTokenizer, HFTokenizer
 from rollout_server.types import FinishReason, PolicyVersion, RolloutRequest, TaskRef
 from trainer.datasets import IGNORED, sft_rows
@@ -69,7 +72,8 @@ async def test_the_same_policy_keeps_its_mask_and_its_logprobs(houses, plan):
     assert fork.metadata["fork"]["kept"] == "policy"
     said = ForkRequest(at=2, same_policy=False)
     other = await fork_episode(parent, said, client=houses, engine=ScriptedEngine("expert"), policy=BASE)
-    assert other.turns[0].completion_ids == ()
+    assert [t.given for t in other.turns[:3]] == [True, True, False]
+    assert sum(other.mask) == sum(len(t.completion_ids) for t in other.turns[2:])
     assert other.completion_ids == fork.completion_ids
 
 
@@ -87,9 +91,40 @@ async def test_a_fork_forks_again_and_its_context_stays_context(houses, lost):
     fork = await fork_episode(lost, ForkRequest(at=2), client=houses, engine=expert, policy=BASE)
     again = await fork_episode(fork, ForkRequest(at=3), client=houses, engine=expert, policy=BASE)
     assert ids(again, 3) == ids(fork, 3)
-    assert [t.completion_ids for t in again.turns[:2]] == [(), ()]
+    assert again.metadata["fork"]["kept"] == "policy"
+    assert [t.given for t in again.turns[:4]] == [True, True, False, False]
+    assert [t.completion_ids for t in again.turns[:2]] == [t.completion_ids for t in lost.turns[:2]]
     third = await fork_episode(again, ForkRequest(at=1), client=houses, engine=expert, policy=BASE)
     assert ids(third, 1) == ids(lost, 1)
+    assert third.turns[0].given
+
+
+def of_earlier(fork, turns):
+    """The fork as an earlier envloop stored it, with so many turns of another policy."""
+    old = [
+        dataclasses.replace(
+            t, completion_ids=(), logprobs=(), environment_ids=(*t.completion_ids, *t.environment_ids), given=False
+        )
+        for t in fork.turns[:turns]
+    ]
+    return dataclasses.replace(fork, turns=(*old, *fork.turns[turns:]))
+
+
+async def test_a_fork_of_an_earlier_envloop_is_read_and_not_gone_on_with_after_what_it_does_not_tell(houses, lost):
+    """It kept the ids of another's turns as the environment's, so that where a turn ends is not in the record."""
+    expert = ScriptedEngine("expert")
+    fork = await fork_episode(lost, ForkRequest(at=2), client=houses, engine=expert, policy=BASE)
+    stored = episode_from_json(episode_to_json(of_earlier(fork, 2)))
+    for column in ("completion_ids", "mask", "logprobs", "policy_versions"):
+        assert getattr(stored, column) == getattr(fork, column)
+    assert (await verify(stored, houses)).ok
+    assert isinstance(chat_row(stored), str)
+    assert find_tokenizer(stored) is not None  # the page shades its tokens
+    with pytest.raises(Conflict, match=r"does not tell what was sampled in turn 0") as refused:
+        await fork_episode(stored, ForkRequest(at=1), client=houses, engine=expert, policy=BASE)
+    assert lost.id in refused.value.hint
+    again = await fork_episode(stored, ForkRequest(at=0), client=houses, engine=expert, policy=BASE)
+    assert again.reward == 1.0
 
 
 async def test_cut_turns_are_kept_as_they_were_cut(houses, plan):
@@ -125,14 +160,20 @@ async def test_a_model_goes_on_only_in_the_tokens_that_it_knows(houses, plan, sm
     assert (fork.reward, ids(fork, 1)) == (1.0, ids(parent, 1))
     rows = sft_rows([fork], tokenizer, max_length=ROOM, guard=SplitGuard())
     (labels,) = rows.labels
+    earlier = sft_rows([of_earlier(fork, 1)], tokenizer, max_length=ROOM, guard=SplitGuard())
+    assert earlier.labels == rows.labels
     assert set(labels[: len(ids(parent, 1))]) == {IGNORED}
     assert [label for label in labels if label != IGNORED] == [i for t in fork.turns[1:] for i in t.completion_ids]
 
 
 def changed(episode, turn, **fields):
     step = dataclasses.replace(episode.turns[turn].steps[0], **fields)
+    return changed_turn(episode, turn, steps=(step,))
+
+
+def changed_turn(episode, turn, **fields):
     turns = list(episode.turns)
-    turns[turn] = dataclasses.replace(turns[turn], steps=(step,))
+    turns[turn] = dataclasses.replace(turns[turn], **fields)
     return dataclasses.replace(episode, turns=tuple(turns))
 
 
@@ -141,6 +182,12 @@ def changed(episode, turn, **fields):
     [
         (lambda e: changed(e, 1, state_hash="00"), r"step 1 \(turn 1\): state_hash differs"),
         (lambda e: changed(e, 0, observation=Observation("Elsewhere.")), "observation.text differs"),
+        (lambda e: changed(e, 1, reward=0.5), r"step 1 \(turn 1\): reward differs"),
+        (lambda e: changed(e, 0, valid=not e.turns[0].steps[0].valid), r"step 0 \(turn 0\): valid differs"),
+        (lambda e: changed_turn(e, 1, reply="Hello."), r"the reply \(turn 1\): text differs"),
+        (lambda e: changed_turn(e, 1, text="Hello."), "turn 1 of episode .* has tokens of another text"),
+        (lambda e: changed_turn(e, 1, steps=()), "reads other actions from turn 1"),
+        (lambda e: changed_turn(e, 1, environment_ids=(*e.turns[1].environment_ids, 7)), r"before turn 2 of .* at \d+"),
         (lambda e: changed(e, 0, action=Action("take_action", {"action": "dance"})), "reads other actions"),
         (lambda e: dataclasses.replace(e, initial=Observation("Elsewhere.")), "start: observation.text"),
         (lambda e: dataclasses.replace(e, prompt_ids=(1, *e.prompt_ids[1:])), "recorded ones at 0"),
@@ -174,7 +221,7 @@ async def test_places_where_nothing_goes_on_are_refused(houses, lost, plan):
     with pytest.raises(Conflict, match="never began"):
         await fork(dataclasses.replace(lost, prompt_ids=(), turns=()), at=0)
     repeating = await play_episode(houses, ScriptedEngine("noop"), await plan(houses))
-    assert repeating.status is EpisodeStatus.INVALID_ACTION
+    assert repeating.status is EpisodeStatus.REPETITION
     with pytest.raises(Conflict, match="ends before turn"):
         await fork(repeating, at=len(repeating.turns))
 

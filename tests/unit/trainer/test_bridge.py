@@ -156,6 +156,9 @@ def test_given_turns_are_context_and_not_learnt(chat: ChatFormat) -> None:
     forked = replace(whole, policy="other", turns=(replace(whole.turns[0], given=True), whole.turns[1]))
     assert sum(row(forked).mask) == len(whole.turns[1].completion_ids)
     assert row(forked).completion_ids == row(whole).completion_ids
+    lost = replace(forked, turns=(replace(forked.turns[0], steps=()), forked.turns[1]))
+    pair = [batch_metrics([Group("g", TASK, (e,))], wall_s=1.0)["rollout/invalid_turns"] for e in (forked, lost)]
+    assert pair[0] == pair[1]
 
 
 def row(of: Episode, max_tokens: int = 4096) -> Row:
