@@ -176,6 +176,7 @@ class ApiFuzz:
             if operation.method not in ("post", "put"):
                 continue
             self._fresh()
+            kinds = operation.get_request_payload_content_types()
             names = [name for name in self._known if "{" + name + "}" in operation.path]
             parameters = {name: str(self._known[name][0]) for name in names}
             path = operation.path.format(**parameters)
@@ -186,7 +187,7 @@ class ApiFuzz:
                 url = self._base_url + path
                 self.sent += 1
                 answer = self._send({"method": operation.method, "url": url, "headers": headers, "data": body})
-                case = operation.Case(path_parameters=parameters, body=None, media_type=None)
+                case = operation.Case(path_parameters=parameters, body=None, media_type=kinds[0] if kinds else None)
                 check(case, answer)
 
     def _make_real(self, case: Any, draw: random.Random) -> None:

@@ -16,34 +16,38 @@ __all__ = ["Workers"]
 class _Job:
     """Work, and the future that its event loop waits for."""
 
-    __slots__ = ("_future", "_loop", "_work")
+    __slots__ = ("_error", "_future", "_loop", "_result", "_work")
 
     def __init__(self, work: Callable[[], Any], future: asyncio.Future[Any]) -> None:
         self._work = work
         self._future = future
         self._loop = future.get_loop()
+        self._result: Any = None
+        self._error: BaseException | None = None
 
     def run(self) -> None:
-        """Do it here, and tell the loop."""
-        result, error = None, None
+        """Do it here."""
         try:
-            result = self._work()
+            self._result = self._work()
         except BaseException as failure:  # noqa: BLE001 - handed to whoever waits
-            error = failure
+            self._error = failure
+
+    def tell(self) -> None:
+        """Tell the loop what came of it."""
         with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile: nobody waits
-            self._loop.call_soon_threadsafe(self._settle, result, error)
+            self._loop.call_soon_threadsafe(self._settle)
 
     def refuse(self) -> None:
         """It will not be done."""
         self._future.cancel()
 
-    def _settle(self, result: Any, error: BaseException | None) -> None:
+    def _settle(self) -> None:
         if self._future.done():
             return
-        if error is not None:
-            self._future.set_exception(error)
+        if self._error is not None:
+            self._future.set_exception(self._error)
         else:
-            self._future.set_result(result)
+            self._future.set_result(self._result)
 
 
 class Workers:
@@ -95,15 +99,19 @@ class Workers:
         inbox: SimpleQueue[_Job | None] = SimpleQueue()
         while job is not None:
             job.run()
-            job = None  # its result may be large
+            done, job = job, None
             with self._lock:
                 if self._waiting:
                     job = self._waiting.popleft()
-                    continue
-                if self._closed:
-                    return
-                self._idle.append(inbox)
-            job = inbox.get()
+                elif not self._closed:
+                    self._idle.append(inbox)  # before the loop hears of it, and has more: or another thread would start
+                ends = job is None and self._closed
+            done.tell()
+            del done  # its result may be large
+            if ends:
+                return
+            if job is None:
+                job = inbox.get()
 
     def close(self) -> None:
         """What runs goes on, what waits is cancelled, idle threads end. Idempotent."""

@@ -121,7 +121,7 @@ async def test_what_the_engine_could_not_serve_never_reaches_it(tmp_path):
     weights.write_bytes(weights.read_bytes()[:-4])
     async with server(engine := ModelEngine()) as client:
         for said, folder in faults.items():
-            with pytest.raises(ConfigError, match=said):
+            with pytest.raises(InvalidOption, match=said):
                 await client.publish_policy("v1", folder)
         big = write_adapter(tmp_path / "big", attention(8) | {"x.lora_A.weight": ("F32", [8, 2000], bytes(64_000))})
         with pytest.raises(PayloadTooLarge):
