@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from envs.types import Action, EnvSpec, Observation, Readiness, Split, StepResult, Task, TaskPage
 
-__all__ = ["EnvFamily", "Environment", "Forkable", "HasExperts"]
+__all__ = ["EnvFamily", "Environment", "Forkable", "HasExperts", "HasFigures"]
 
 
 @runtime_checkable
@@ -101,4 +101,13 @@ class EnvFamily(Protocol):
 
     def close(self) -> None:
         """End every resource of the family: servers, workers, temporary folders. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class HasFigures(Protocol):
+    """What a family adds that holds resources worth watching."""
+
+    def figures(self) -> Mapping[str, float]:
+        """How much there is of each now, by a name in snake case. Must not block."""
         ...

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -132,6 +132,10 @@ class Backend(Protocol):
     @property
     def live(self) -> int:
         """How many databases there are now."""
+        ...
+
+    def figures(self) -> Mapping[str, float]:
+        """How many databases are live and made ahead, servers there are and in use. Must not block."""
         ...
 
     def problem(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
 from envs.dbbench.backend import Limits
@@ -173,6 +173,10 @@ class DbBenchFamily:
     def live_databases(self) -> int:
         """How many episodes hold a database now."""
         return self._backend.live
+
+    def figures(self) -> Mapping[str, float]:
+        """Databases in use and made ahead, servers there are and in use."""
+        return self._backend.figures()
 
     def close(self) -> None:
         """Drop what is live on an external server, or end the private one. Idempotent."""

@@ -162,6 +162,11 @@ class EpisodeDatabases:
         self.close()
 
     @property
+    def spare(self) -> int:
+        """How many databases are made ahead now."""
+        return len(self._spare)
+
+    @property
     def live(self) -> int:
         """How many databases episodes hold now."""
         return len(self._live)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from envs.dbbench.backend import EpisodeSession, Limits
 from envs.dbbench.external_server import DatabaseServer, ExternalServer
@@ -112,6 +112,16 @@ class ServerBackend:
     def live(self) -> int:
         """How many databases episodes hold now."""
         return sum(host.live for host in self._hosts)
+
+    def figures(self) -> Mapping[str, float]:
+        """See ``Backend.figures``."""
+        opened = [host.databases for host in self._hosts if host.databases is not None]
+        return {
+            "databases_live": self.live,
+            "databases_spare": sum(databases.spare for databases in opened),
+            "servers": len(self._hosts),
+            "servers_up": sum(host.databases is not None and host.failure is None for host in self._hosts),
+        }
 
     def problem(self) -> str:
         """Why no episode can begin now, or an empty text."""

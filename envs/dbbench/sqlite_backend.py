@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from envs.dbbench.backend import EpisodeSession, Limits
@@ -77,6 +78,10 @@ class SqliteBackend:
     def live(self) -> int:
         """How many databases there are now."""
         return self._reserved
+
+    def figures(self) -> Mapping[str, float]:
+        """See ``Backend.figures``."""
+        return {"databases_live": self.live, "databases_spare": 0, "servers": 0, "servers_up": 0}
 
     def problem(self) -> str:
         """Why no episode can begin now, or an empty text."""

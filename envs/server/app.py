@@ -92,6 +92,7 @@ def create_app(settings: EnvServerSettings, registry: Registry | None = None, *,
     )
     app.state.families = families
     app.state.journal = journal
+    app.state.metrics = metrics
     operations = Operations(sessions, max_batch=settings.max_batch)
     pace = Pace(settings.max_requests_per_s)
     app.include_router(build_routes(families, operations, access, metrics))

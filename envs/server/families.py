@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from envs.base import EnvFamily
+from envs.base import EnvFamily, HasFigures
 from envs.config import EnvServerSettings
 from envs.errors import BackendUnavailable, ConfigError, EnvloopError, UnknownEnv
 from envs.registry import Registry
@@ -98,6 +98,15 @@ class Families:
             raise
         except EnvloopError as error:
             return Readiness(False, error.message, error.hint or "check its settings; the server's log says more")
+
+    def figures(self) -> list[tuple[tuple[str, str], float]]:
+        """What the families hold that there are, by environment and resource."""
+        found: list[tuple[tuple[str, str], float]] = []
+        for slot in self._slots.values():
+            family: object = slot.family
+            if isinstance(family, HasFigures):
+                found += [((slot.spec.name, what), number) for what, number in family.figures().items()]
+        return found
 
     async def close(self) -> None:
         """Close every family; one that fails to close does not keep the others open. Idempotent."""

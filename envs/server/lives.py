@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from envs.errors import CapacityExceeded, EnvloopError, TryAgain, UnknownEpisode
@@ -160,11 +160,14 @@ class Lives:
     def _show(self) -> None:
         """What the metrics read from here."""
 
-        def live() -> Iterable[tuple[str, float]]:
+        def live() -> Iterable[tuple[Sequence[str], float]]:
             counts = Counter(session.spec.name for session in self._live.values())
-            return [(spec.name, counts[spec.name]) for spec in self._families.specs]
+            return [((spec.name,), counts[spec.name]) for spec in self._families.specs]
 
-        self._metrics.watch_each("envloop_episodes_live", "Episodes held here.", "env", live)
+        self._metrics.watch_each("envloop_episodes_live", "Episodes held here.", ("env",), live)
+        self._metrics.watch_each(
+            "envloop_env_resources", "What an environment holds.", ("env", "resource"), self._families.figures
+        )
         self._metrics.watch("envloop_threads_waiting", "Work that waits for a thread.", lambda: self._workers.waiting)
         self._metrics.watch("envloop_threads", "Threads for what may block.", lambda: self._workers.threads)
         journal = self._journal

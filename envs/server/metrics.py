@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -38,9 +38,11 @@ class Metrics:
         """A figure that is read when it is asked for."""
         Gauge(name, text, registry=self._registry).set_function(read)
 
-    def watch_each(self, name: str, text: str, label: str, read: Callable[[], Iterable[tuple[str, float]]]) -> None:
-        """A figure for each value of a label, read when it is asked for."""
-        self._registry.register(_Each(name, text, label, read))
+    def watch_each(
+        self, name: str, text: str, labels: Sequence[str], read: Callable[[], Iterable[tuple[Sequence[str], float]]]
+    ) -> None:
+        """A figure for each of the labels' values, read when it is asked for."""
+        self._registry.register(_Each(name, text, labels, read))
 
     def text(self) -> bytes:
         """All of it, in Prometheus' text format."""
@@ -49,12 +51,14 @@ class Metrics:
 
 
 class _Each(Collector):
-    def __init__(self, name: str, text: str, label: str, read: Callable[[], Iterable[tuple[str, float]]]) -> None:
-        self._name, self._text, self._label, self._read = name, text, label, read
+    def __init__(
+        self, name: str, text: str, labels: Sequence[str], read: Callable[[], Iterable[tuple[Sequence[str], float]]]
+    ) -> None:
+        self._name, self._text, self._labels, self._read = name, text, labels, read
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """What is so now."""
-        family = GaugeMetricFamily(self._name, self._text, labels=[self._label])
-        for value, number in self._read():
-            family.add_metric([value], number)
+        family = GaugeMetricFamily(self._name, self._text, labels=self._labels)
+        for values, number in self._read():
+            family.add_metric(values, number)
         yield family

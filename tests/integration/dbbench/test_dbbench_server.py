@@ -211,11 +211,13 @@ def test_a_service_takes_a_server_out_and_puts_it_back(binary):
             assert run(env, "SET @kept = 7").valid
         hosts = family._backend._hosts
         assert [host.live for host in hosts] == [2, 2]
+        assert family.figures() == {"databases_live": 4, "databases_spare": 0, "servers": 2, "servers_up": 2}
         servers[0].close()
         assert [run(env, "SELECT @kept").observation.text for env in envs] == ["[(7,)]"] * 4
         assert hosts[1].live == 4
         assert eventually(lambda: hosts[0].failure is not None)
         assert family.ready().ready
+        assert family.figures() == {"databases_live": 4, "databases_spare": 0, "servers": 2, "servers_up": 1}
         for env in envs:
             assert commit(env, "x").reward == 0.0
         servers[1].close()

@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 
+from envs.client import EnvClient
+from envs.config import DbBenchSettings, EnvServerSettings
+from envs.server.app import create_app
+
 TOKEN = "token-of-the-server"
 
 
@@ -37,3 +41,11 @@ async def test_they_need_a_token_where_there_is_one(start: Any, token: str, stat
     server = await start(token=TOKEN)
     answer = await server.http.get("/metrics", headers={"Authorization": f"Bearer {token}"})
     assert answer.status_code == status
+
+
+async def test_what_an_environment_holds_is_shown() -> None:
+    app = create_app(EnvServerSettings(envs=("dbbench",), dbbench=DbBenchSettings(url="sqlite:")))
+    async with EnvClient.in_process(app) as client:
+        await client.create("dbbench", split="generated", sample_seed=1)
+        found = figures(app.state.metrics.text().decode())
+    assert found['envloop_env_resources{env="dbbench",resource="databases_live"}'] == 1
