@@ -123,7 +123,7 @@ HEAVY = {
     "locate": "SELECT LOCATE(REPEAT('a', 30000), REPEAT(CONCAT('b', REPEAT('a', 29998)), 4))",
     "like": "SELECT CONCAT(REPEAT('a', 5000), 'b') LIKE '%a%a%a%a%a%a%a%a%a%a%a%a%a%a%a%a%c'",
     "xml": "SELECT LENGTH(ExtractValue(CONCAT('<r>', REPEAT('<a>x</a>', 100000), '</r>'), '//a'))",
-    "shape": f"SELECT ST_AsText(ST_Buffer({LINE.format(15000)}, 1)) IS NULL",
+    "shape": f"SELECT ST_AsText(ST_Buffer({LINE.format(5000)}, 1)) IS NULL",
     "simplified shape": f"SELECT ST_Simplify({LINE.format(200000)}, 0.0) IS NULL",
     "overlapping json": (
         "SELECT JSON_OVERLAPS(CONCAT('[', REPEAT('1,', 300000), '1]'), CONCAT('[', REPEAT('2,', 300000), '2]'))"
