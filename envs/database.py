@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -13,7 +14,12 @@ from sqlalchemy.pool import StaticPool
 
 from envs.errors import ConfigError
 
-__all__ = ["open_database"]
+__all__ = ["Turns", "open_database"]
+
+try:
+    import fcntl as _fcntl
+except ImportError:  # Windows: SQLite's own waiting must do
+    _fcntl = None  # type: ignore[assignment]
 
 _BUSY_TIMEOUT_MS = 30_000
 _DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql", "postgresql": "postgresql+psycopg"}
@@ -50,6 +56,40 @@ def open_database(url: str, what: str) -> tuple[Engine, bool]:
     if dialect == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     return engine, memory
+
+
+class Turns:
+    """A context in which one process at a time works on a SQLite file; for any other database it is none.
+
+    SQLite makes whoever finds the file locked sleep, for up to a tenth of a second at a time, while nobody works on it;
+    here the next one goes on at once. For one thread of each process; the lock lies in a file beside the database.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        path = engine.url.database or ""
+        self._file: int | None = None
+        in_a_file = engine.dialect.name == "sqlite" and path not in ("", ":memory:") and not path.startswith("file:")
+        if in_a_file and _fcntl is not None:
+            self._file = os.open(f"{path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    @property
+    def needed(self) -> bool:
+        """Whether it is a file of SQLite."""
+        return self._file is not None
+
+    def __enter__(self) -> None:
+        if self._file is not None:
+            _fcntl.flock(self._file, _fcntl.LOCK_EX)
+
+    def __exit__(self, *exc: object) -> None:
+        if self._file is not None:
+            _fcntl.flock(self._file, _fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Give the file back. Idempotent."""
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
 
 
 def _make_folder(url: URL, what: str) -> None:

@@ -39,6 +39,8 @@ __all__ = ["create_app", "serve"]
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 2048
+# The journal's thread must not wait long for the interpreter: while it writes, no other process of the server can.
+_SWITCH_S = 0.001
 # Answers from so many bytes on are packed for who accepts that. An observation's text shrinks to a fifth even so fast.
 _PACKED_FROM, _PACKING = 1024, 2
 
@@ -170,6 +172,7 @@ def _serve_here(
     stop_on_eof: bool = False,
     listener: socket.socket | None = None,
 ) -> None:
+    sys.setswitchinterval(_SWITCH_S)
     app = create_app(settings, registry, warm=True)
 
     async def started(url: str) -> None:

@@ -11,7 +11,7 @@ from envs.base import EnvFamily
 from envs.errors import EnvloopError, InfrastructureError, error_from_json
 from envs.server.forks import Replay
 from envs.server.history import History, read_action
-from envs.server.journal import Begun, Kept
+from envs.server.journal_records import Begun, Kept
 from envs.server.session import Session, SharedTask
 from envs.types import EnvSpec, EpisodeStatus, Observation, StepResult, Task
 from envs.wire import ForkOrigin, dumps, observation_to_json

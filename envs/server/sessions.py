@@ -22,7 +22,7 @@ from envs.errors import (
 from envs.server.families import Families
 from envs.server.forks import Branch, Replay, begin, close_all, close_quietly, copy
 from envs.server.history import History, action_text, digest
-from envs.server.journal import Taken
+from envs.server.journal_records import Taken
 from envs.server.restoring import (
     begun_of,
     final_text,
