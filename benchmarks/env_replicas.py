@@ -2,7 +2,7 @@
 
     python benchmarks/env_replicas.py [--json] [--quick]
 
-Each of 16 connections steps 64 ALFWorld episodes of its own with one batch request after the other; the client sends
+Each of 32 connections steps 64 ALFWorld episodes of its own with one batch request after the other; the client sends
 bytes that it has made beforehand and counts what succeeded, so that it leaves the processors to the server. Afterwards
 episodes are played that alternate between two servers at every step, and must be as those of one server.
 """
@@ -23,7 +23,7 @@ from _figures import Figure, at_least, at_most, collected, run, value
 from envs.client import EnvClient
 from envs.server_process import server_process
 
-CONNECTIONS = 16
+CONNECTIONS = 32
 EPISODES = 64  # of each connection
 STEPS = 45  # of an episode, before another takes its place
 BAR = 1.7
