@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Engine
 
-__all__ = ["StepWriter"]
+__all__ = ["Row", "StepWriter"]
 
 _COLUMNS = 8
 _MOST_ROWS = 2048  # SQLite takes 32,766 values

@@ -294,3 +294,25 @@ def test_sqlglot_is_loaded_by_the_first_task_only():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True, cwd=ROOT)
     assert out.stdout.split() == ["False", "True", "False"]
+
+
+def test_the_first_task_of_many_threads_at_once_is_written_in_the_server_s_words():
+    """sqlglot gives a dialect away while another thread still loads it: such a statement has no backticks."""
+    code = (
+        "import sys, threading\n"
+        "from envs.dbbench.generator import generate\n"
+        "sys.setswitchinterval(1e-5)\n"
+        "start, found = threading.Barrier(8), []\n"
+        "def work():\n"
+        "    start.wait()\n"
+        "    found.append(generate('generated', 297469728670).gold_sql)\n"
+        "threads = [threading.Thread(target=work) for _ in range(8)]\n"
+        "[thread.start() for thread in threads]\n"
+        "[thread.join() for thread in threads]\n"
+        "print(*set(found), sep='\\n')\n"
+    )
+    command = [sys.executable, "-c", code]
+    outs = {subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, cwd=ROOT).stdout for _ in range(6)}
+    assert len(outs) == 1
+    (statement,) = outs.pop().splitlines()
+    assert "UPDATE `Highest Peaks` SET `Huts`" in statement
