@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 pytest_plugins = ["secret_watch"]
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# The same examples in every run, so that a change and not luck decides; ENVLOOP_NEW_EXAMPLES=1 looks for new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+if not os.environ.get("ENVLOOP_NEW_EXAMPLES"):
+    hypothesis.settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

@@ -154,7 +154,8 @@ def test_text_from_outside_has_no_markup_in_any_form(tokenizer: HFTokenizer, tex
     ids = tokenizer.encode(text, markup=False)
     assert not added_ids(tokenizer).intersection(ids)
     if text.isascii():  # else a normaliser may have composed characters
-        assert tokenizer.decode(ids) == text
+        there = "".join(c for c in text if tokenizer.encode(c, markup=False))  # SmolLM2 has no token for some bytes
+        assert tokenizer.decode(ids) == there
 
 
 @pytest.mark.parametrize(
