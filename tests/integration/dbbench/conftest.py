@@ -48,6 +48,7 @@ _ON_MYSQL = (
     "test_attack_neighbours.py",
     "test_attack_server.py",
 )
+_ALWAYS_ON_MYSQL = ("test_hundreds_of_statements_print", "test_what_is_known_to_differ")
 _SLOW_ON_MYSQL = (
     "test_the_standard_splits_known_miss",
     "test_the_gold_of_generated_tasks",
@@ -60,6 +61,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and getattr(item, "callspec", None) is not None:
             on_mysql = item.callspec.params.get("binary") == "mysql"
+            if item.name.startswith(_ALWAYS_ON_MYSQL):
+                continue
             if on_mysql and (item.path.name not in _ON_MYSQL or item.name.startswith(_SLOW_ON_MYSQL)):
                 item.add_marker(pytest.mark.slow)
 
