@@ -98,6 +98,7 @@ class EnvClient:
             max_connections=max_connections,
             streams=streams,
         )
+        self._send = self._exchange.answer
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -303,23 +304,6 @@ class EnvClient:
     def _episode(self, answer: Any) -> EpisodeView:
         """The view, from the body of a request's answer or from that of a stream's."""
         return episode_from_json(answer.get("episode", answer) if isinstance(answer, dict) else answer, self._tasks)
-
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        *,
-        query: Mapping[str, str | int] | None = None,
-        idempotent: bool = True,
-        streamed: Mapping[str, Any] | None = None,
-    ) -> Any:
-        status, answer = await self._exchange.ask(
-            method, path, body, query=query, idempotent=idempotent, streamed=streamed
-        )
-        if 200 <= status < 300:
-            return answer
-        raise error_from_json(answer, http_status=status)
 
 
 def _step_body(episode: str | EpisodeView, action: Action, step: int | None) -> tuple[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from envs.errors import InvalidOption, TooManyRequests, TransportError, TryAgain
+from envs.errors import InvalidOption, TooManyRequests, TransportError, TryAgain, error_from_json
 from envs.plain_transport import PlainTransport
 from envs.server_settings import is_loopback
 from envs.wire import dumps
@@ -70,6 +70,13 @@ class Exchange:
         if self._streams is not None:
             await self._streams.aclose()
         await self._http.aclose()
+
+    async def answer(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
+        """The answer's body; the parameters are those of ``ask``. Raises the server's error too."""
+        status, answer = await self.ask(method, path, body, **options)
+        if 200 <= status < 300:
+            return answer
+        raise error_from_json(answer, http_status=status)
 
     async def ask(
         self,
