@@ -147,5 +147,5 @@ def _validated(tree: Mapping[str, Any], where: str) -> TrainConfig:
     except ValidationError as error:
         lines = [f"{'.'.join(str(p) for p in e['loc']) or 'recipe'}: {e['msg']}" for e in error.errors()]
         raise ConfigError(
-            f"{where}: " + "; ".join(lines), hint="every setting is described in trainer/settings.py"
+            f"{where}: " + "; ".join(lines), hint="every setting is described in trainer/settings/"
         ) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from rollout_server.episode_store import EpisodeStore
-from trainer.cli import eval_app
+from trainer.eval_cli import eval_app
 
 
 def test_eval_prints_one_json_object_and_keeps_episodes_and_report(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from rollout_server.cli import rollout_app
 from rollout_server.episode_store import EpisodeStore
 from rollout_server.replay_cli import replay_app
 from rollout_server.serialize import episode_from_json
-from trainer.cli import eval_app, train_app
+from trainer.cli import train_app
 from trainer.demo import app as demo_app
+from trainer.eval_cli import eval_app
 
 
 @pytest.fixture

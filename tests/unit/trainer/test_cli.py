@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from envs.errors import ConfigError
-from trainer.cli import eval_app, train_app
+from trainer.cli import train_app
+from trainer.eval_cli import eval_app
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -1,0 +1,48 @@
+"""Group-relative policy optimisation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from trainer.settings.base import Section
+
+__all__ = ["GrpoSettings"]
+
+
+class GrpoSettings(Section):
+    """Group-relative policy optimisation (Shao et al. 2024, DeepSeekMath; TRL's GRPOTrainer)."""
+
+    steps: int = Field(default=200, ge=1)
+    """Optimizer steps; each plays ``rollout.groups_per_step`` new groups."""
+    learning_rate: float = Field(default=2e-6, gt=0, le=1)
+    """Peak learning rate. Recipes keep to 1e-6…5e-6; tests and swap checks go far above."""
+    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant_with_warmup"
+    """How the learning rate moves."""
+    warmup: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises from 0."""
+    beta: float = Field(default=0.01, ge=0, le=0.1)
+    """Weight of the KL term towards the base model; 0 leaves the term, and its forward pass, out."""
+    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = "dapo"
+    """TRL's loss. ``dapo`` weighs every policy token alike, whatever its episode's length. ``dr_grpo`` divides by
+    ``rollout.max_episode_tokens``."""
+    epsilon: float = Field(default=0.2, gt=0, lt=1)
+    """Lower and, without ``epsilon_high``, upper clip of the probability ratio."""
+    epsilon_high: float | None = Field(default=0.28, gt=0, le=10)
+    """Upper clip (DAPO's clip-higher); None equals ``epsilon``."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """By whose standard deviation advantages are divided."""
+    iterations: int = Field(default=1, ge=1, le=16)
+    """Optimizer steps on each batch of episodes."""
+    micro_batch: int = Field(default=1, ge=1)
+    """Episodes in one forward and backward pass; must divide groups_per_step x group_size."""
+    max_grad_norm: float = Field(default=0.2, gt=0, le=100)
+    """Gradients are clipped to this norm."""
+    importance_sampling: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask", "off"] = (
+        "token_truncate"
+    )
+    """Correction for the engine's probabilities against the trainer's. Sequence modes drop long episodes for mere
+    noise: 0.03 a token would mask 20 % of 2000-token episodes."""
+    importance_clip: float = Field(default=3.0, gt=1, le=100)
+    """Largest weight that the correction gives."""
