@@ -278,7 +278,6 @@ class Lives:
     ) -> None:
         environment = session.environment
         session.end(status, reason, failure=failure)
-        self._metrics.ended.labels(session.spec.name, status.value).inc()
         self._retire(session)
         if self._journal is not None:
             writing = self._journal.end(
@@ -292,7 +291,8 @@ class Lives:
             session.write(writing)
         if environment is not None:
             await self._run(session.spec.blocking, lambda: close_quietly(environment))
-        await session.settled()
+        if await session.settled():
+            self._metrics.ended.labels(session.spec.name, status.value).inc()
 
     async def _let_go(self, session: Session) -> None:
         """Hold it here no more; in the journal it stays as it is."""
