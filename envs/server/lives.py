@@ -236,7 +236,7 @@ class Lives:
         forked_from: ForkOrigin | None = None,
     ) -> Session:
         session = Session(
-            f"ep_{secrets.token_hex(12)}",
+            _new_id(),
             spec=spec,
             task=self._shared(spec.name, branch.task),
             seed=seed,
@@ -308,3 +308,8 @@ class Lives:
         self._ended[session.id] = session
         while len(self._ended) > max(self._remember_ended, 1):
             self._ended.popitem(last=False)
+
+
+def _new_id() -> str:
+    """Unguessable, and in the order of time: the journal's indexes then grow at their end, and not all over."""
+    return f"ep_{time.time_ns() // 1_000_000:011x}{secrets.token_hex(10)}"
