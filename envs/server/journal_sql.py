@@ -160,7 +160,9 @@ def sweep(connection: Connection, idle_s: float, remember_s: float, reason: str)
     idle = (EPISODES.c.status == _RUNNING, EPISODES.c.touched_at < now - idle_s)
     values = {"status": EpisodeStatus.CANCELLED.value, "reason": reason, "touched_at": now}
     cancelled: int = connection.execute(update(EPISODES).where(*idle).values(**values)).rowcount
-    old = select(EPISODES.c.id).where(EPISODES.c.status != _RUNNING, EPISODES.c.touched_at < now - remember_s)
+    # What was touched so long ago was begun before: that is what an index can find.
+    begun = EPISODES.c.created_at < now - remember_s
+    old = select(EPISODES.c.id).where(begun, EPISODES.c.status != _RUNNING, EPISODES.c.touched_at < now - remember_s)
     for (episode_id,) in connection.execute(old.limit(10_000)).all():
         connection.execute(delete(STEPS).where(STEPS.c.episode_id == episode_id))
         connection.execute(delete(EPISODES).where(EPISODES.c.id == episode_id))
