@@ -208,13 +208,8 @@ def test_private_names_are_where_they_were() -> None:
 
     for cls in (GRPOTrainer, SFTTrainer):
         assert callable(cls._send_telemetry)
-    steps = (
-        "_prepare_inputs",
-        "_generate_and_score_completions",
-        "_get_per_token_logps_and_entropies",
-        "_compute_loss",
-    )
-    for name in (*steps, "_save_checkpoint", "_get_output_dir"):
+    generation = ("_prepare_inputs", "_generate_and_score_completions", "_get_per_token_logps_and_entropies")
+    for name in (*generation, "_compute_loss", "_save_checkpoint", "_get_output_dir"):
         assert callable(getattr(GRPOTrainer, name))
 
 
