@@ -148,7 +148,7 @@ def grpo_recipe(model: Path, out: Path, **sets: Any) -> TrainConfig:
             "name": str(model),
             "dtype": "float32",
             "device": "cpu",
-            "threads": 2,
+            "threads": 1,  # two of them wait for one another longer than so small a model computes
             "gradient_checkpointing": False,
         },
         "lora": {"r": 4, "alpha": 8},
