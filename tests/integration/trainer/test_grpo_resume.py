@@ -44,7 +44,7 @@ def tree(model: Path, out: Path, **more: Any) -> dict[str, Any]:
         "data": {"sources": [{"env": "alfworld", "split": "generated_easy"}]},
         "curriculum": {"enabled": True, "replay": 0.5},
         "rollout": ROLLOUT,
-        "grpo": {"steps": 5, "learning_rate": 1e-3, "micro_batch": 2, "filter_groups": True, "further_groups": 1}
+        "grpo": {"steps": 4, "learning_rate": 1e-3, "micro_batch": 2, "filter_groups": True, "further_groups": 1}
         | {"advantage": "gigpo", "beta": 0.05},
         "run": {"output_dir": str(out), "name": "kill", "save_every": 1, "report_to": ["jsonl"], **more},
     }
@@ -77,10 +77,10 @@ def test_a_killed_run_resumes_to_the_same_losses(tiny_model: Path, tmp_path: Pat
     killed_at = len(metrics(run))
 
     config = parse_config(tree(tiny_model, run, resume=True))
-    assert killed_at - 1 <= int(find_checkpoint(config).name.split("-")[1]) <= 5
+    assert killed_at - 1 <= int(find_checkpoint(config).name.split("-")[1]) <= 4
     train_grpo(config)
     straight, resumed = metrics(tmp_path / "whole"), metrics(run)
-    assert [m["step"] for m in resumed] == [1, 2, 3, 4, 5]
+    assert [m["step"] for m in resumed] == [1, 2, 3, 4]
     for name in ("loss", "grad_norm", "kl", "entropy", "rollout/policy_tokens", "groups/played"):
         assert [m[name] for m in resumed] == pytest.approx([m[name] for m in straight], abs=1e-5), name
     assert any(m["grad_norm"] > 0 for m in straight), "nothing was trained"
