@@ -37,18 +37,21 @@ class PreferenceSettings(Section):
     limit: int = Field(default=0, ge=0)
     """Train on at most this many rows; 0 for all."""
     collect: int = Field(default=0, ge=0)
-    """First play this many tasks, once to win and ``worse_plays`` times to lose, and add the episodes to the store."""
-    better: Literal["expert", "explorer", "repair"] = "explorer"
-    """Who plays to win (see ``sft.expert``)."""
+    """First play this many tasks, so that they are won and lost, and add the episodes to the store."""
     worse: Literal["auto", "near_miss", "random", "policy"] = "auto"
-    """Who plays the same tasks otherwise. ``near_miss`` loses DB Bench by one mistake, after the same looks;
-    ``random`` takes any action; ``policy`` is the recipe's own engine and model, whose wins count as wins. ``auto``:
+    """Who plays to lose. ``near_miss`` loses DB Bench by one mistake, after the looks of somebody careful; ``random``
+    takes any action; ``policy`` is the recipe's own engine and model, whose wins count as wins. ``auto``:
     ``near_miss`` in DB Bench, ``random`` elsewhere."""
     worse_plays: int = Field(default=2, ge=1, le=64)
     """How often each task is played so."""
+    better: Literal["fork", "expert", "explorer", "repair"] = "fork"
+    """Who wins. ``fork``: the expert takes every lost episode up in one of its turns (after ``near_miss`` in that of
+    the mistake, else in one that the seed draws) and goes on, so that the two share all that comes before. The others
+    play each task once, from its beginning (see ``sft.expert``): with ``scope = "turn"`` mere differences of habit are
+    then learnt, so take the episode."""
     thoughts: bool = False
-    """Who can says before each action why it takes it. A random player cannot: the wordiness of a pair would then tell
-    the sides apart, so this is refused where one plays."""
+    """Who can says before each action why it takes it. Only where both sides can: else a pair's sides could be told
+    apart by that alone."""
     beta: float = Field(default=0.1, gt=0, le=10)
     """How closely the policy is held to the reference: larger is closer. The reference is the policy that training
     begins with: the base model, or with ``lora.init_adapter`` that adapter."""
@@ -70,7 +73,7 @@ class PreferenceSettings(Section):
     """Gradients are clipped to this norm."""
 
     def loser(self, env: str) -> str:
-        """Who plays tasks of an environment otherwise than ``better``."""
+        """Who plays tasks of an environment to lose."""
         if self.worse == "auto":
             return "near_miss" if env == "dbbench" else "random"
         return self.worse
@@ -82,10 +85,9 @@ class PreferenceSettings(Section):
         losers = {env: self.loser(env) for env in envs}
         if strange := sorted(env for env, loser in losers.items() if loser == "near_miss" and env != "dbbench"):
             raise ValueError(f"{recipe}.worse: {strange[0]} has no near misses; dbbench has")
-        if self.thoughts and self.better == "expert":
-            raise ValueError(f"{recipe}.thoughts: the expert has none; set {recipe}.better to explorer or repair")
-        if self.thoughts and "random" in losers.values():
-            raise ValueError(f"{recipe}.thoughts: the random player has none, and a pair would differ by them alone")
+        if self.thoughts and (self.better in ("fork", "expert") or "random" in losers.values()):
+            mute = "the expert" if self.better in ("fork", "expert") else "the random player"
+            raise ValueError(f"{recipe}.thoughts: {mute} has none, and a pair would differ by them alone")
 
 
 class DpoSettings(PreferenceSettings):
