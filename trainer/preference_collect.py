@@ -132,6 +132,7 @@ class _Players:
         assert client is not None
         assert engine is not None
         await engine.start()
+        limit = self.config.rollout.max_turns
         room = asyncio.Semaphore(self.config.rollout.concurrency)
 
         async def one(
@@ -141,7 +142,7 @@ class _Players:
                 at=turn,
                 seed=self.config.run.seed,
                 member=member,
-                max_turns=self.config.rollout.max_turns,
+                max_turns=None if limit is None else limit + turn,  # as many from here on as an episode has
                 same_policy=False,
                 group_id=episode.group_id,
                 metadata=self._metadata,

@@ -8,10 +8,13 @@ from envs.errors import ConfigError
 from trainer.config import TrainConfig, apply_overrides, load_config, parse_config
 from trainer.settings import (
     DataSettings,
+    DpoSettings,
     EvalSettings,
     GrpoSettings,
+    KtoSettings,
     LoraSettings,
     ModelSettings,
+    PpoSettings,
     RolloutSettings,
     RunSettings,
     SftSettings,
@@ -20,10 +23,13 @@ from trainer.settings import (
 
 SECTIONS = (
     DataSettings,
+    DpoSettings,
     EvalSettings,
     GrpoSettings,
+    KtoSettings,
     LoraSettings,
     ModelSettings,
+    PpoSettings,
     RolloutSettings,
     RunSettings,
     SftSettings,
@@ -79,7 +85,14 @@ def test_apply_overrides_does_not_touch_its_argument() -> None:
         ("[data]\nsources = []", "data.sources is empty"),
         ("[[data.sources]]\nenv = 'alfworld'\nsplit = 'train'\ntask_ids = ['valid_unseen/x']", "not of split 'train'"),
         ("[[data.sources]]\nenv = 'alfworld'\nsplit = 'train'\nseed_start = 5\nseed_stop = 5", "seed_stop"),
-        ("recipe = 'dpo'", "recipe"),
+        ("recipe = 'dqo'", "recipe"),
+        ("recipe = 'dpo'\n[dpo]\neffective_batch = 16\nmicro_batch = 3", "multiple of dpo.micro_batch"),
+        ("recipe = 'kto'\n[kto]\nmicro_batch = 1", "kto.micro_batch"),
+        ("recipe = 'kto'\n[kto]\ndesirable_weight = 2.0", "set both"),
+        ("recipe = 'kto'\n[kto]\ncollect = 1\nworse = 'near_miss'", "alfworld has no near misses"),
+        ("recipe = 'dpo'\n[dpo]\ncollect = 1\nthoughts = true", "dpo.thoughts: the expert has none"),
+        ("recipe = 'dpo'\n[dpo]\ncollect = 1\nthoughts = true\nbetter = 'explorer'", "the random player has none"),
+        ("recipe = 'ppo'\n[lora]\nfull = true", "swaps adapters"),
         ("grpo = ", "no TOML"),
     ],
 )
