@@ -66,7 +66,8 @@ def preference_table(report: Mapping[str, Any]) -> Table:
 def preference_text(row: Preference, tokenizer: Tokenizer) -> Text:
     """A row for a reader: the shared beginning dimmed, what is learnt in green, what is unlearnt in red. Words of the
     environment within a side, which no loss counts, are dimmed too."""
-    text = Text(tokenizer.decode(row.prompt_ids), style="dim")
+    text = Text()  # a style given here would hold for every part
+    text.append(tokenizer.decode(row.prompt_ids), style="dim")
     good = [True, False] if isinstance(row, Pair) else [row.desirable]
     for side, better in zip(row.sides, good, strict=True):
         name = ("chosen" if better else "rejected") if isinstance(row, Pair) else ("" if better else "un") + "desirable"

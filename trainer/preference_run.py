@@ -254,6 +254,9 @@ class _Callback(TrainerCallback):
         if not logs or "loss" not in logs:  # the closing summary
             return
         metrics = finite_numbers(logs)
+        chosen, rejected = (metrics.get(f"rewards/{side}") for side in ("chosen", "rejected"))
+        if chosen is not None and rejected is not None:  # KTO's own leaves it out where a micro-batch has one kind
+            metrics.setdefault("rewards/margins", chosen - rejected)
         self._result.metrics.append(metrics)
         for sink in self._sinks:
             sink.write(state.global_step, metrics)
