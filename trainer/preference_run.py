@@ -169,10 +169,10 @@ def _rows[Row: (Pair, Verdict)](config: TrainConfig, recipe: Recipe[Row], found:
     """The rows in the order in which they are learnt: tasks mixed, then cut to ``limit``."""
     rows = list(found.rows)
     random.Random(config.run.seed).shuffle(rows)  # noqa: S311 (reproducible, nothing secret)
-    limit = config.preference.limit
-    if limit and len(rows) > limit:
-        found.left_out["rows above limit"] += len(rows) - limit
-        rows = rows[:limit]
+    limited = _limited(rows, config.preference.limit or len(rows))
+    if len(limited) < len(rows):
+        found.left_out["rows above limit"] += len(rows) - len(limited)
+        rows = limited
     arranged = recipe.arrange(config.preference, rows)
     if len(arranged) < len(rows):
         found.left_out["rows of an unfilled last batch"] += len(rows) - len(arranged)
@@ -185,6 +185,18 @@ def _rows[Row: (Pair, Verdict)](config: TrainConfig, recipe: Recipe[Row], found:
             f"(envloop replay fork); or set {config.recipe}.scope = 'episode'",
         )
     return arranged
+
+
+def _limited[Row: (Pair, Verdict)](rows: list[Row], limit: int) -> list[Row]:
+    """The first ``limit`` rows; of desirable and undesirable ones half each, as far as there are so many."""
+    wanted = [not isinstance(row, Verdict) or row.desirable for row in rows]
+    spare = {kind: limit - min(wanted.count(not kind), limit // 2) for kind in (True, False)}
+    kept = []
+    for row, kind in zip(rows, wanted, strict=True):
+        if spare[kind] and len(kept) < limit:
+            spare[kind] -= 1
+            kept.append(row)
+    return kept
 
 
 def _same_rows(path: Path, report: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@
   importance-sampling correction on for an engine that TRL does not know.
 - ``_compute_loss(model, inputs)`` receives the padded batch that the loss is computed on.
 - Trainers cast the adapter on 4-bit weights to bfloat16, which float16's gradient scaler cannot unscale: cast back.
+- ``_load_from_checkpoint`` of transformers reads the adapters in a checkpoint's sub-folders (``ref``, TRL's copy of an
+  adapter that training began with) and then leaves the trained one, beside them, unread: read here.
 - ``_send_telemetry`` reports the run to a third party: switched off.
 """
 
@@ -23,6 +25,7 @@ __all__ = [
     "LossObserver",
     "OutsideEngineTrainer",
     "QuietSFTTrainer",
+    "ResumesAdapter",
     "adapter_in_float32",
     "attach_engine",
     "experimental_silenced",
@@ -44,7 +47,21 @@ class EngineSync:
         self._sync()
 
 
-class OutsideEngineTrainer(GRPOTrainer):  # type: ignore[misc] # TRL ships no types
+class ResumesAdapter:
+    """Beside a trainer of TRL: a resumed run gets its trained adapter back where the model carries ``ref`` too.
+
+    Without it such a run would begin again with the adapter that it first began with, and say nothing.
+    """
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc] # the trainer's
+        model = self.model if model is None else model  # type: ignore[attr-defined]
+        if "ref" in getattr(model, "peft_config", {}):
+            model.load_adapter(resume_from_checkpoint, "default", is_trainable=True)
+            model.set_adapter("default")
+
+
+class OutsideEngineTrainer(ResumesAdapter, GRPOTrainer):  # type: ignore[misc] # TRL ships no types
     """GRPOTrainer whose samples come from an engine outside, and whose loss can be watched."""
 
     def __init__(self, *args: Any, loss_observer: LossObserver | None = None, **kwargs: Any) -> None:

@@ -23,7 +23,7 @@ from trainer.ppo import train_ppo
 
 
 def recipe(model: Path, out: Path, **ppo: Any) -> TrainConfig:
-    resume = ppo.pop("resume", False)
+    resume, adapter = ppo.pop("resume", False), ppo.pop("init_adapter", None)
     return parse_config(
         {
             "recipe": "ppo",
@@ -34,7 +34,7 @@ def recipe(model: Path, out: Path, **ppo: Any) -> TrainConfig:
                 "threads": 1,
                 "gradient_checkpointing": False,
             },
-            "lora": {"r": 4, "alpha": 8},
+            "lora": {"r": 4, "alpha": 8, "init_adapter": adapter},
             "data": {"sources": [{"env": "alfworld", "split": "generated"}]},
             "rollout": {"group_size": 4, "groups_per_step": 2, "max_tokens": 16},
             "grpo": {"steps": 2, "learning_rate": 1e-3, "micro_batch": 4},
@@ -86,14 +86,18 @@ def test_two_steps_train_adapter_and_critic_and_resume_to_the_same_losses(
     for row, episode in enumerate(played):
         assert watch.rows[episode.completion_ids] == pytest.approx(expected[row][mask[row].bool()].tolist(), abs=1e-5)
 
-    # Killed after its first step: the critic comes back with the rest.
-    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    # From that adapter on, killed after its first step: adapter and critic come back, and the reference stays.
+    adapter = str(tmp_path / "whole/policies/test-v2")
+    onward = recipe(tiny_model, tmp_path / "onward", init_adapter=adapter)
+    second = train_ppo(onward, service=ScriptedRollouts(HFTokenizer(tiny_model)), loop=loop).metrics[1]
+    shutil.copytree(tmp_path / "onward", tmp_path / "cut")
     shutil.rmtree(tmp_path / "cut/checkpoint-2")
     assert (tmp_path / "cut/checkpoint-1" / CRITIC_FILE).is_file()
-    again = ScriptedRollouts(HFTokenizer(tiny_model))
-    resumed = train_ppo(recipe(tiny_model, tmp_path / "cut", resume=True), service=again, loop=loop)
-    for name in ("loss", "grad_norm", "critic/loss", "critic/value_mean", "critic/explained_variance"):
-        assert resumed.metrics[0][name] == pytest.approx(second[name], abs=1e-6)
+    again = recipe(tiny_model, tmp_path / "cut", init_adapter=adapter, resume=True)
+    resumed = train_ppo(again, service=ScriptedRollouts(HFTokenizer(tiny_model)), loop=loop)
+    assert second["kl"] > 0, "the policy has left its reference"
+    for name in ("loss", "grad_norm", "kl", "critic/loss", "critic/value_mean", "critic/explained_variance"):
+        assert resumed.metrics[0][name] == pytest.approx(second[name], abs=1e-6), name
 
 
 def test_recipes_are_not_taken_for_each_other(tiny_model: Path, tmp_path: Path) -> None:

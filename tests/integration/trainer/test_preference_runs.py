@@ -13,9 +13,11 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from envs.errors import ConfigError
 from rollout_server.episode_store import EpisodeStore
+from trainer.cli import train_app
 from trainer.config import TrainConfig, parse_config
 from trainer.dpo import train_dpo
 from trainer.kto import train_kto
@@ -31,8 +33,8 @@ def recipe(kind: str, model: Path, out: Path, store: str, *, lora: dict[str, Any
     common = {
         "learning_rate": 2e-2,
         "steps": 3,
-        "effective_batch": 2,
-        "micro_batch": 2,
+        "effective_batch": 1 if kind == "dpo" else 2,
+        "micro_batch": 1 if kind == "dpo" else 2,
         "warmup": 0.0,
         "max_length": 16384,
     }
@@ -98,7 +100,7 @@ def test_what_would_be_learnt_is_shown_and_nothing_is_trained(
         texts = [e.turns[turn].text for e in (chosen, rejected)]
     assert texts[0] != texts[1]
     for style, text in zip(("\x1b[1;32m", "\x1b[1;31m"), texts, strict=True):
-        assert f"{style}{text[:20]}" in shown, "chosen in green, rejected in red"
+        assert all(f"{style}{line[:60]}" in shown for line in text.splitlines()), "chosen in green, rejected in red"
     assert "pairs by turn" in shown
     for kind in result.report["kinds"]:
         assert kind["type"] in shown
@@ -111,7 +113,7 @@ def numbers(result: PreferenceResult, name: str) -> list[float]:
 def test_dpo_widens_the_margin_and_resumes_to_the_same_losses_against_the_same_reference(
     checked: tuple[PreferenceResult, str], database: str, tiny_model: Path, tmp_path: Path
 ) -> None:
-    first = train_dpo(recipe("dpo", tiny_model, tmp_path / "first", database, scope="episode", limit=2))
+    first = train_dpo(recipe("dpo", tiny_model, tmp_path / "first", database, scope="episode", limit=1))
     assert (first.steps, first.reference) == (3, "base")
     margins = numbers(first, "rewards/margins")
     assert margins[0] == pytest.approx(0, abs=1e-5)
@@ -128,7 +130,7 @@ def test_dpo_widens_the_margin_and_resumes_to_the_same_losses_against_the_same_r
     # would begin above 0.
     def onward(out: str, **sets: Any) -> TrainConfig:
         return recipe(
-            "dpo", tiny_model, tmp_path / out, database, lora={"init_adapter": str(first.adapter)}, limit=4, **sets
+            "dpo", tiny_model, tmp_path / out, database, lora={"init_adapter": str(first.adapter)}, limit=2, **sets
         )
 
     straight = train_dpo(onward("straight"))
@@ -167,6 +169,42 @@ def test_kto_widens_the_margin_with_weights_from_the_counts(
     assert margins[0] == pytest.approx(0, abs=1e-5)
     assert margins[-1] > 0.05
     check_adapter(result.adapter)
+
+
+def test_in_alfworld_the_expert_takes_a_random_walk_up_and_the_command_tells_it(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(
+        f"""
+recipe = "dpo"
+[model]
+name = "{tiny_model}"
+[[data.sources]]
+env = "alfworld"
+split = "generated_easy"
+[rollout]
+max_turns = 15
+max_episode_tokens = 16384
+[dpo]
+collect = 2
+max_length = 16384
+[run]
+output_dir = "{tmp_path / "run"}"
+"""
+    )
+    ran = CliRunner().invoke(train_app, ["dpo", "--config", str(path), "--check", "--json"], catch_exceptions=False)
+    document = json.loads(ran.stdout)
+    assert (document["adapter"], document["steps"]) == (None, 0)
+    assert document["rows"] >= 1
+    with EpisodeStore(f"sqlite:///{tmp_path / 'run/episodes.db'}") as store:
+        episodes = list(store.iter_episodes())
+        chosen, rejected = (store.get(name) for name in document["report"]["first"]["episodes"])
+    forks = [e for e in episodes if "fork" in e.metadata]
+    assert len(forks) == sum(not e.success for e in episodes if "fork" not in e.metadata)
+    assert chosen.metadata["fork"]["parent"] == rejected.id
+    assert chosen.metadata["fork"]["at_turn"] == document["report"]["first"]["turn"]
+    assert {e.metadata["purpose"] for e in episodes} == {"dpo"}
 
 
 @pytest.mark.parametrize(("kind", "train"), [("dpo", train_dpo), ("kto", train_kto)])

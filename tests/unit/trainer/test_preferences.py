@@ -17,6 +17,7 @@ from envs.types import Task
 from rollout_server.chat import ChatFormat
 from rollout_server.tokenizer import HFTokenizer
 from rollout_server.types import Episode
+from trainer.preference_collect import fork_turn
 from trainer.preferences import (
     Pair,
     Preferences,
@@ -259,3 +260,19 @@ def test_the_digest_tells_rows_orders_and_labels_apart(chat: ChatFormat, pairs: 
     assert digest(one) == digest(pair("wrong"))
     assert len({digest(one), digest(two), digest([*one, *two]), digest([*two, *one])}) == 4
     assert digest([verdict(chat, True, 0)]) != digest([verdict(chat, False, 0)])
+
+
+def test_a_lost_episode_is_taken_up_where_the_mistake_was_or_where_the_seed_draws(chat: ChatFormat) -> None:
+    missed = replace(say(chat, ["look", "wrong", "commit"], reward=0.0, id="m"), model="scripted-near_miss")
+    assert fork_turn(missed, seed=0) == 1
+    walk = say(chat, [f"go {i}" for i in range(9)], reward=0.0, id="r", task=replace(TASK, env="alfworld"))
+    turns = {fork_turn(walk, seed=seed) for seed in range(40)}
+    assert turns <= set(range(9))
+    assert len(turns) > 4
+    assert fork_turn(walk, seed=3) == fork_turn(replace(walk, id="another"), seed=3), "the same in every process"
+    for other in (
+        replace(missed, reward=1.0),
+        say(chat, ["commit"], reward=0.0, id="s"),
+        say(chat, ["a", "b"], reward=None, id="d"),
+    ):
+        assert fork_turn(other, seed=0) is None
