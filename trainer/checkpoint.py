@@ -39,7 +39,9 @@ def lasting_settings(config: TrainConfig) -> dict[str, Any]:
         "lora": {k: full["lora"][k] for k in ("r", "alpha", "targets", "full")},
         "seed": config.run.seed,
     }
-    if config.recipe == "grpo":
+    if config.recipe in ("dpo", "kto"):  # the order of rows; which ones they are: see trainer.preference_run
+        lasting["batch"] = [config.preference.micro_batch, config.preference.effective_batch]
+    if config.recipe in ("grpo", "ppo"):
         lasting["sources"] = full["data"]["sources"]
         lasting["rollout"] = {k: full["rollout"][k] for k in ("group_size", "groups_per_step", "protocol")}
         lasting["iterations"] = config.grpo.iterations

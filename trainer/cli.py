@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from trainer.config import TrainConfig
+    from trainer.preference_run import PreferenceResult
 
 __all__ = ["Debug", "Json", "Sets", "console", "train_app"]
 
 train_app = typer.Typer(
-    help="Train a policy: GRPO over rollouts, SFT on stored episodes.",
+    help="Train a policy: GRPO or PPO over rollouts; SFT, DPO or KTO on stored episodes.",
     no_args_is_help=True,
     add_completion=False,  # it would complete `train`, not `envloop train`
     pretty_exceptions_enable=False,
@@ -34,6 +35,8 @@ AllowEval = Annotated[
     list[str] | None,
     typer.Option("--allow-eval-split", help="Train on this evaluation split all the same (env/split). Repeatable."),
 ]
+Collect = Annotated[int | None, typer.Option(help="First play this many tasks, so that they are won and lost.")]
+Check = Annotated[bool, typer.Option("--check", help="Show what would be learnt, and train nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output.")]
 
 
@@ -88,6 +91,83 @@ def _sft(  # noqa: PLR0917 - options of the command line
             "adapter": str(result.adapter),
         },
     )
+
+
+@train_app.command("dpo")
+def _dpo(  # noqa: PLR0917 - options of the command line
+    config: Recipe,
+    sets: Sets = None,
+    debug: Debug = False,
+    resume: Resume = False,
+    output: Output = None,
+    allow_eval_split: AllowEval = None,
+    collect: Collect = None,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """Direct preference optimisation on won against lost continuations of stored episodes."""
+    sets = [*(sets or ()), *([] if collect is None else [f"dpo.collect={collect}"])]
+    recipe = _recipe(config, sets, "dpo", debug=debug, resume=resume, output=output, allow=allow_eval_split)
+    from trainer.dpo import train_dpo
+
+    _preferred(as_json, train_dpo(recipe, console=console(), check=check), "pairs")
+
+
+@train_app.command("kto")
+def _kto(  # noqa: PLR0917 - options of the command line
+    config: Recipe,
+    sets: Sets = None,
+    debug: Debug = False,
+    resume: Resume = False,
+    output: Output = None,
+    allow_eval_split: AllowEval = None,
+    collect: Collect = None,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """Kahneman-Tversky optimisation on stored episodes, won and lost, paired or not."""
+    sets = [*(sets or ()), *([] if collect is None else [f"kto.collect={collect}"])]
+    recipe = _recipe(config, sets, "kto", debug=debug, resume=resume, output=output, allow=allow_eval_split)
+    from trainer.kto import train_kto
+
+    _preferred(as_json, train_kto(recipe, console=console(), check=check), "rows")
+
+
+@train_app.command("ppo")
+def _ppo(  # noqa: PLR0917 - options of the command line
+    config: Recipe,
+    sets: Sets = None,
+    debug: Debug = False,
+    resume: Resume = False,
+    output: Output = None,
+    allow_eval_split: AllowEval = None,
+    as_json: Json = False,
+) -> None:
+    """Experimental. As grpo, with a critic's advantages (GAE) instead of a group's."""
+    recipe = _recipe(config, sets, "ppo", debug=debug, resume=resume, output=output, allow=allow_eval_split)
+    from trainer.ppo import train_ppo
+
+    result = train_ppo(recipe, console=console())
+    _finish(
+        as_json,
+        f"{result.steps} steps; the last policy is {result.policies[-1] if result.policies else 'the base model'}",
+        {"steps": result.steps, "policies": result.policies, "output_dir": str(result.output_dir)},
+    )
+
+
+def _preferred(as_json: bool, result: PreferenceResult, unit: str) -> None:
+    document: dict[str, Any] = {
+        "steps": result.steps,
+        "rows": result.rows,
+        "left_out": result.left_out,
+        "reference": result.reference,
+        "adapter": None if result.adapter is None else str(result.adapter),
+        "report": result.report,
+    }
+    text = f"{result.rows} {unit}; nothing was trained"
+    if result.adapter is not None:
+        text = f"{result.steps} steps on {result.rows} {unit}; the adapter is in {result.adapter}"
+    _finish(as_json, text, document)
 
 
 def _recipe(

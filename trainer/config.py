@@ -20,10 +20,14 @@ from trainer.advantages import ORACLE_TERMS
 from trainer.settings import (
     CurriculumSettings,
     DataSettings,
+    DpoSettings,
     EvalSettings,
     GrpoSettings,
+    KtoSettings,
     LoraSettings,
     ModelSettings,
+    PpoSettings,
+    PreferenceSettings,
     RolloutSettings,
     RunSettings,
     Section,
@@ -36,8 +40,8 @@ __all__ = ["TrainConfig", "apply_overrides", "load_config", "parse_config"]
 class TrainConfig(Section):
     """One recipe."""
 
-    recipe: Literal["grpo", "sft"] = "grpo"
-    """What is run: ``envloop train grpo`` takes GRPO recipes, ``envloop train sft`` SFT ones."""
+    recipe: Literal["grpo", "sft", "dpo", "kto", "ppo"] = "grpo"
+    """What is run: ``envloop train grpo`` takes GRPO recipes, ``envloop train sft`` SFT ones, and so on."""
     model: ModelSettings = ModelSettings()
     lora: LoraSettings = LoraSettings()
     data: DataSettings = DataSettings()
@@ -45,12 +49,15 @@ class TrainConfig(Section):
     rollout: RolloutSettings = RolloutSettings()
     grpo: GrpoSettings = GrpoSettings()
     sft: SftSettings = SftSettings()
+    dpo: DpoSettings = DpoSettings()
+    kto: KtoSettings = KtoSettings()
+    ppo: PpoSettings = PpoSettings()
     eval: EvalSettings = EvalSettings()
     run: RunSettings = RunSettings()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.recipe == "grpo":
+        if self.recipe in ("grpo", "ppo"):
             if self.lora.full:
                 raise ValueError("GRPO swaps adapters into the engine: lora.full is for SFT")
             episodes = self.rollout.group_size * self.rollout.groups_per_step
@@ -60,14 +67,25 @@ class TrainConfig(Section):
                 )
             if self.rollout.max_tokens >= self.rollout.max_episode_tokens:
                 raise ValueError("rollout.max_tokens (one turn) must be below rollout.max_episode_tokens (an episode)")
+            if self.recipe == "ppo" and self.grpo.advantage != "group":
+                raise ValueError("grpo.advantage: PPO's advantages are its critic's; leave it at 'group'")
             self._check_shaping()
             self._check_oracle()
-        elif self.sft.effective_batch % self.sft.micro_batch:
+            return self
+        section = self.sft if self.recipe == "sft" else self.preference
+        if section.effective_batch % section.micro_batch:
             raise ValueError(
-                f"sft.effective_batch ({self.sft.effective_batch}) must be a multiple of sft.micro_batch "
-                f"({self.sft.micro_batch})"
+                f"{self.recipe}.effective_batch ({section.effective_batch}) must be a multiple of "
+                f"{self.recipe}.micro_batch ({section.micro_batch})"
             )
+        if isinstance(section, PreferenceSettings):
+            section.check_players(self.recipe, {source.env for source in self.data.sources})
         return self
+
+    @property
+    def preference(self) -> DpoSettings | KtoSettings:
+        """The section of a recipe for DPO or KTO."""
+        return self.kto if self.recipe == "kto" else self.dpo
 
     def _check_shaping(self) -> None:
         """A name that nobody reads would change nothing, and nobody would notice."""
@@ -105,10 +123,22 @@ class TrainConfig(Section):
             "sft.steps": min(self.sft.steps or 2, 2),
             "sft.effective_batch": min(self.sft.effective_batch, 4),
             "sft.micro_batch": 1,
+            **_small_preferences("dpo", self.dpo, micro_batch=1),
+            **_small_preferences("kto", self.kto, micro_batch=2),
             "eval.limit": min(self.eval.limit or 10, 10),
             "run.save_every": 1,
         }
         return _validated(apply_overrides(self.model_dump(), small), "the recipe with --debug")
+
+
+def _small_preferences(name: str, section: PreferenceSettings, *, micro_batch: int) -> dict[str, Any]:
+    return {
+        f"{name}.collect": min(section.collect, 6),
+        f"{name}.limit": min(section.limit or 16, 16),
+        f"{name}.steps": min(section.steps or 2, 2),
+        f"{name}.effective_batch": 4,
+        f"{name}.micro_batch": micro_batch,
+    }
 
 
 def apply_overrides(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

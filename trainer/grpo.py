@@ -92,21 +92,25 @@ def train_grpo(
     on_batch: Callable[[RolloutBatch], None] = lambda _: None,
     on_policy: Callable[[PolicyVersion], None] = lambda _: None,
     loss_observer: LossObserver | None = None,
+    recipe: str = "grpo",
+    make_trainer: Callable[..., OutsideEngineTrainer] = OutsideEngineTrainer,
 ) -> GrpoResult:
     """Run the recipe to its last step.
 
     Args:
-        config: a recipe with ``recipe = "grpo"``.
+        config: a recipe with ``recipe = "grpo"``, or what ``recipe`` names.
         service: the rollouts; None opens what the recipe names. A service must have been opened on ``loop``.
         loop: the event loop of ``service``.
         splits: what the environment service says of its splits, for the guard.
         on_batch: sees every batch of episodes as it is handed to TRL.
         on_policy: told of every version once the engine samples from it.
         loss_observer: sees every micro-batch as it enters the loss.
+        recipe: the kind of recipe that ``make_trainer`` is for.
+        make_trainer: makes the trainer of what ``OutsideEngineTrainer`` takes; PPO gives one with a critic.
 
     Raises: ConfigError before anything is played; InfrastructureError where too many episodes of a step failed.
     """
-    if config.recipe != "grpo":
+    if config.recipe != recipe:
         raise ConfigError(f"this is a recipe for {config.recipe}", hint=f"run envloop train {config.recipe}")
     if service is None and config.rollout.url is None and config.rollout.engine in SCRIPTED_ENGINES:
         raise ConfigError(f"the engine {config.rollout.engine} learns nothing", hint="set rollout.engine = 'vllm'")
@@ -144,7 +148,7 @@ def train_grpo(
             stack.callback(sink.close)
         run.sinks = sinks
         stack.enter_context(experimental_silenced())
-        trainer = _trainer(config, loaded, run, loss_observer)
+        trainer = _trainer(config, loaded, run, loss_observer, make_trainer)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
         run.result.steps = trainer.state.global_step
         run.save_record()
@@ -156,11 +160,15 @@ def _close(loop: LoopThread, opened: OpenedRollouts) -> None:
 
 
 def _trainer(
-    config: TrainConfig, loaded: LoadedModel, run: GrpoRun, loss_observer: LossObserver | None
+    config: TrainConfig,
+    loaded: LoadedModel,
+    run: GrpoRun,
+    loss_observer: LossObserver | None,
+    make_trainer: Callable[..., OutsideEngineTrainer],
 ) -> OutsideEngineTrainer:
     arguments = trl_arguments(config, device=loaded.device)
     rows = config.grpo.steps * config.rollout.groups_per_step  # one epoch holds the whole run
-    trainer = OutsideEngineTrainer(
+    trainer = make_trainer(
         model=loaded.model,
         args=arguments,
         reward_funcs=training_reward,

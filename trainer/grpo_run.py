@@ -63,7 +63,7 @@ def rollout_template(config: TrainConfig) -> RolloutRequest:
         ),
         options=r.env_options,
         seed=config.run.seed,
-        metadata={"run": config.run.policy_prefix, "purpose": "grpo"},
+        metadata={"run": config.run.policy_prefix, "purpose": config.recipe},
         refill=r.refill,
     )
 

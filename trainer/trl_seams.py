@@ -12,6 +12,8 @@
   ``_buffered_inputs``: how far the steps on one batch of episodes (``grpo.iterations``) have come.
 - ``"ref"`` among PEFT's adapters is the reference of the KL term; without it the reference is the adapter off.
 - Trainers cast the adapter on 4-bit weights to bfloat16, which float16's gradient scaler cannot unscale: cast back.
+- ``_load_from_checkpoint`` of transformers reads the adapters in a checkpoint's sub-folders (``ref``, TRL's copy of an
+  adapter that training began with) and then leaves the trained one, beside them, unread: read here.
 - ``_send_telemetry`` reports the run to a third party: switched off.
 """
 
@@ -35,6 +37,7 @@ __all__ = [
     "LossObserver",
     "OutsideEngineTrainer",
     "QuietSFTTrainer",
+    "ResumesAdapter",
     "adapter_in_float32",
     "attach_engine",
     "experimental_silenced",
@@ -60,7 +63,21 @@ class EngineSync:
         self._sync()
 
 
-class OutsideEngineTrainer(GRPOTrainer):  # type: ignore[misc] # TRL ships no types
+class ResumesAdapter:
+    """Beside a trainer of TRL: a resumed run gets its trained adapter back where the model carries ``ref`` too.
+
+    Without it such a run would begin again with the adapter that it first began with, and say nothing.
+    """
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc] # the trainer's
+        model = self.model if model is None else model  # type: ignore[attr-defined]
+        if "ref" in getattr(model, "peft_config", {}):
+            model.load_adapter(resume_from_checkpoint, "default", is_trainable=True)
+            model.set_adapter("default")
+
+
+class OutsideEngineTrainer(ResumesAdapter, GRPOTrainer):  # type: ignore[misc] # TRL ships no types
     """GRPOTrainer whose samples come from an engine outside.
 
     Turns may have advantages of their own (``CREDIT_KEY``), the loss can be watched, time is measured, and a checkpoint
@@ -160,7 +177,11 @@ class OutsideEngineTrainer(GRPOTrainer):  # type: ignore[misc] # TRL ships no ty
                 self._staging = None
             if self.state.global_step % self.num_iterations:  # further steps on this batch are to come
                 torch.save(self._buffered_inputs, part / _BUFFER_FILE)
+            self.save_more(part)
             self._complete(part)
+
+    def save_more(self, checkpoint: Path) -> None:
+        """Add what a subclass keeps to a checkpoint, before it appears."""
 
     def restore_batch(self, checkpoint: Path) -> None:
         """Go on in the middle of a batch of episodes where the checkpoint was. Call it when training begins."""

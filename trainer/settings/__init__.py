@@ -6,6 +6,8 @@ from trainer.settings.data import DataSettings, TaskSource
 from trainer.settings.evaluation import EvalSettings
 from trainer.settings.grpo import GrpoSettings
 from trainer.settings.model import LORA_TARGETS, LoraSettings, ModelSettings
+from trainer.settings.ppo import PpoSettings
+from trainer.settings.preference import DpoSettings, KtoSettings, PreferenceSettings
 from trainer.settings.rollout import RolloutSettings
 from trainer.settings.run import RunSettings
 from trainer.settings.sft import SftSettings
@@ -14,10 +16,14 @@ __all__ = [
     "LORA_TARGETS",
     "CurriculumSettings",
     "DataSettings",
+    "DpoSettings",
     "EvalSettings",
     "GrpoSettings",
+    "KtoSettings",
     "LoraSettings",
     "ModelSettings",
+    "PpoSettings",
+    "PreferenceSettings",
     "RolloutSettings",
     "RunSettings",
     "Section",
