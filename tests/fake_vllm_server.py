@@ -1,0 +1,87 @@
+"""A fake of vLLM's server process, for what no CPU build of vLLM has: its sleep mode.
+
+    python tests/fake_vllm_server.py --journal FILE [--die] --uds PATH …
+
+serves ``ChoosingEngine`` at a socket file, sleeps and wakes as vLLM does, and writes down each request's path. While it
+sleeps nothing may touch its memory, which another process uses then: such a request is written down with ``asleep``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from openai_server import ChoosingEngine, OpenAIServer
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+__all__ = ["FakeVllmServer"]
+
+type Message = MutableMapping[str, Any]
+
+
+class FakeVllmServer:
+    """The OpenAI-compatible routes, with vLLM's own for sleeping beside them."""
+
+    def __init__(self, journal: Path) -> None:
+        self._openai = OpenAIServer(ChoosingEngine())
+        self._openai.app.router.routes += [
+            Route("/health", self._health),
+            Route("/sleep", self._sleep, methods=["POST"]),
+            Route("/wake_up", self._wake, methods=["POST"]),
+            Route("/reset_prefix_cache", self._reset, methods=["POST"]),
+        ]
+        self._asleep = False
+        self._journal = journal
+
+    async def app(
+        self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        if scope["path"] != "/health":
+            with self._journal.open("a") as file:
+                file.write(scope["path"] + (" asleep" if self._asleep else "") + "\n")
+        await self._openai.app(scope, receive, send)
+
+    async def _health(self, request: Request) -> Response:
+        return Response("ok")
+
+    async def _sleep(self, request: Request) -> Response:
+        assert request.query_params["level"] == "1"
+        self._asleep = True
+        return Response()
+
+    async def _wake(self, request: Request) -> Response:
+        self._asleep = False
+        return Response()
+
+    async def _reset(self, request: Request) -> Response:
+        return JSONResponse({"success": True})
+
+
+async def _main(journal: Path, uds: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(uds)
+        listener.listen()
+        config = uvicorn.Config(FakeVllmServer(journal).app, log_level="error", lifespan="off", interface="asgi3")
+        await uvicorn.Server(config).serve([listener])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--journal", type=Path, required=True)
+    parser.add_argument("--uds", required=True)
+    parser.add_argument("--die", action="store_true")
+    options = parser.parse_known_args()[0]
+    if options.die:
+        print("ValueError: Free memory on device is less than desired")
+        sys.exit(3)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_main(options.journal, options.uds))
