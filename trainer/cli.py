@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from trainer.config import TrainConfig
 
-__all__ = ["Debug", "Json", "Sets", "console", "train_app"]
+__all__ = ["Debug", "Json", "Merge", "Push", "Sets", "console", "train_app"]
 
 train_app = typer.Typer(
     help="Train a policy: GRPO over rollouts, SFT on stored episodes.",
@@ -34,6 +34,10 @@ AllowEval = Annotated[
     list[str] | None,
     typer.Option("--allow-eval-split", help="Train on this evaluation split all the same (env/split). Repeatable."),
 ]
+Merge = Annotated[bool, typer.Option("--merge", help="In the end also write the merged model, to merged/.")]
+Push = Annotated[
+    str | None, typer.Option("--push", help="In the end send it to this repository (owner/name) of the hub.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output.")]
 
 
@@ -45,13 +49,18 @@ def _grpo(  # noqa: PLR0917 - options of the command line
     resume: Resume = False,
     output: Output = None,
     allow_eval_split: AllowEval = None,
+    merge: Merge = False,
+    push: Push = None,
     as_json: Json = False,
 ) -> None:
     """Group-relative policy optimisation: play groups, update the adapter, swap it into the engine, again."""
+    sets = [*(sets or ()), *_outputs(merge, push)]
     recipe = _recipe(config, sets, "grpo", debug=debug, resume=resume, output=output, allow=allow_eval_split)
     from trainer.grpo import train_grpo
+    from trainer.outputs import finish_run
 
     result = train_grpo(recipe, console=console())
+    finish_run(recipe, console())
     _finish(
         as_json,
         f"{result.steps} steps; the last policy is {result.policies[-1] if result.policies else 'the base model'}",
@@ -68,16 +77,20 @@ def _sft(  # noqa: PLR0917 - options of the command line
     output: Output = None,
     allow_eval_split: AllowEval = None,
     collect: Annotated[int | None, typer.Option(help="First play this many tasks with the expert.")] = None,
+    merge: Merge = False,
+    push: Push = None,
     as_json: Json = False,
 ) -> None:
     """Supervised fine-tuning on stored episodes, with the tokens and masks as they were played."""
-    more = [] if collect is None else [f"sft.collect={collect}"]
+    more = [*([] if collect is None else [f"sft.collect={collect}"]), *_outputs(merge, push)]
     recipe = _recipe(
         config, [*(sets or ()), *more], "sft", debug=debug, resume=resume, output=output, allow=allow_eval_split
     )
+    from trainer.outputs import finish_run
     from trainer.sft import train_sft
 
     result = train_sft(recipe, console=console())
+    finish_run(recipe, console())
     _finish(
         as_json,
         f"{result.steps} steps on {result.episodes} episodes; the adapter is in {result.adapter}",
@@ -88,6 +101,11 @@ def _sft(  # noqa: PLR0917 - options of the command line
             "adapter": str(result.adapter),
         },
     )
+
+
+def _outputs(merge: bool, push: str | None) -> list[str]:
+    """The options of what a run makes of its adapter, as overrides of the recipe."""
+    return [*(["output.merge=true"] if merge else []), *([f"output.push={push}"] if push else [])]
 
 
 def _recipe(

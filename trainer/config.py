@@ -22,6 +22,7 @@ from trainer.settings import (
     GrpoSettings,
     LoraSettings,
     ModelSettings,
+    OutputSettings,
     RolloutSettings,
     RunSettings,
     Section,
@@ -44,9 +45,12 @@ class TrainConfig(Section):
     sft: SftSettings = SftSettings()
     eval: EvalSettings = EvalSettings()
     run: RunSettings = RunSettings()
+    output: OutputSettings = OutputSettings()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.output.merge and self.lora.full:
+            raise ValueError("output.merge: lora.full trains all weights, there is no adapter to merge")
         if self.recipe == "grpo":
             if self.lora.full:
                 raise ValueError("GRPO swaps adapters into the engine: lora.full is for SFT")

@@ -31,8 +31,10 @@ from trainer.monitors import MetricSink, example_text, finite_numbers, open_sink
 from trainer.record import RUN_RECORD, TrainingRecord
 from trainer.rollouts import RolloutBatch, RolloutBridge, prompt_of, training_reward
 from trainer.sampler import TaskSampler
+from trainer.samples import EpisodeSamples
 from trainer.services import SCRIPTED_ENGINES, OpenedRollouts, open_rollouts
 from trainer.splits import SplitGuard
+from trainer.status import run_status
 from trainer.trl_seams import (
     LossObserver,
     OutsideEngineTrainer,
@@ -162,6 +164,7 @@ def train_grpo(
     checkpoint = open_run_folder(config)
     console = console or Console(stderr=True)
     with ExitStack() as stack:
+        stack.enter_context(run_status(config.run.output_dir))
         if service is None or loop is None:
             loop = stack.enter_context(LoopThread())
             opened = loop.run(open_rollouts(config))
@@ -190,6 +193,7 @@ def train_grpo(
         for sink in sinks:
             stack.callback(sink.close)
         run.sinks = sinks
+        run.samples = EpisodeSamples(config, sinks)
         stack.enter_context(experimental_silenced())
         trainer = _trainer(config, loaded, run, loss_observer)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
@@ -222,6 +226,7 @@ class _Run:
         self.record = TrainingRecord(config)
         self.result = GrpoResult(config.run.output_dir)
         self.sinks: list[MetricSink] = []
+        self.samples = EpisodeSamples(config, ())
         self.published_step = 0
         self.batch_metrics: Mapping[str, float] = {}
         self._loaded = loaded
@@ -255,6 +260,7 @@ class _Run:
         self.record.see((g.task for g in batch.groups), episodes=len(batch.rows))
         self.save_record()
         self.batch_metrics = batch.metrics
+        self.samples(batch.episodes, step=self.published_step + 1)
         if not self._shown and "console" in self.config.run.report_to:
             self._shown = True
             row = next((r for r in batch.rows if r.trained), batch.rows[0])

@@ -5,6 +5,7 @@ from trainer.settings.data import DataSettings, TaskSource
 from trainer.settings.evaluation import EvalSettings
 from trainer.settings.grpo import GrpoSettings
 from trainer.settings.model import LORA_TARGETS, LoraSettings, ModelSettings
+from trainer.settings.output import OutputSettings
 from trainer.settings.rollout import RolloutSettings
 from trainer.settings.run import RunSettings
 from trainer.settings.sft import SftSettings
@@ -16,6 +17,7 @@ __all__ = [
     "GrpoSettings",
     "LoraSettings",
     "ModelSettings",
+    "OutputSettings",
     "RolloutSettings",
     "RunSettings",
     "Section",
