@@ -30,6 +30,7 @@ __all__ = [
     "compare_tables",
     "list_table",
     "plot_curves",
+    "replay_hint",
     "run_document",
     "run_line",
     "run_panel",

@@ -28,7 +28,6 @@ VLLM_COMMAND = (sys.executable, "-m", "vllm.entrypoints.openai.api_server")
 _TAIL = 2000
 _STOP_S = 30.0
 _POLL_S = 0.25
-_ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 
 
 def child_environment(parent: Mapping[str, str], *, sockets: str, sleeps: bool, binding: str | None) -> dict[str, str]:
@@ -38,11 +37,6 @@ def child_environment(parent: Mapping[str, str], *, sockets: str, sleeps: bool, 
     """
     env = {name: value for name, value in parent.items() if not name.startswith("ENVLOOP_")}
     if sleeps:
-        # vLLM gives memory back through an allocator that does not go together with growing segments, which a trainer
-        # may well have asked for.
-        for name in _ALLOCATOR:
-            if "expandable_segments" in env.get(name, ""):
-                del env[name]
         env["VLLM_SERVER_DEV_MODE"] = "1"
     if binding is not None:
         env.setdefault("VLLM_CPU_OMP_THREADS_BIND", binding)

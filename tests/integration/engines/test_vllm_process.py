@@ -15,6 +15,7 @@ from contract.engine_contract import ENGINE_CHECKS, EngineCase, Reference
 
 from rollout_server.engines.vllm_process import VllmProcessEngine
 from rollout_server.episode_store import EpisodeStore
+from rollout_server.types import PolicyVersion, SamplingParams
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(1500)]
 one_loop = pytest.mark.asyncio(loop_scope="module")
@@ -129,3 +130,25 @@ def test_nothing_is_left_when_the_trainer_is_killed(smollm2_dir: Path, tmp_path:
                 process.wait(timeout=0.2)
             except psutil.TimeoutExpired:
                 continue
+
+
+@one_loop
+async def test_a_merged_model_samples_as_base_and_adapter_do(
+    smollm2_dir: Path, reference: Reference, adapters: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """vLLM loads what merging wrote, and its logprobs are those of the judge's adapter."""
+    from trainer.merge import merge_adapter
+    from trainer.settings import ModelSettings
+
+    merged = tmp_path / "merged"
+    merge_adapter(ModelSettings(name=str(smollm2_dir)), adapters[0], merged, dtype="float32", device="cpu")
+    engine = VllmProcessEngine(str(merged), max_model_len=1024, **{**OPTIONS, "max_lora_rank": 0})
+    await engine.start()
+    try:
+        case = EngineCase(engine, reference, adapters)
+        sampling = SamplingParams(temperature=1.0, max_tokens=24, seed=3)
+        done = await case.sample(sampling)
+    finally:
+        await engine.close()
+    assert case.error(done, sampling, PolicyVersion("judge", 1, str(adapters[0]))) < 0.01
+    assert case.error(done, sampling) > 0.05, "the base model says something else"
