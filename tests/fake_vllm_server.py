@@ -1,9 +1,10 @@
 """A fake of vLLM's server process, for what no CPU build of vLLM has: its sleep mode.
 
-    python tests/fake_vllm_server.py --journal FILE [--die] --uds PATH …
+    python tests/fake_vllm_server.py --journal FILE [--die] --uds PATH --model NAME …
 
-serves ``ChoosingEngine`` at a socket file, sleeps and wakes as vLLM does, and writes down each request's path. While it
-sleeps nothing may touch its memory, which another process uses then: such a request is written down with ``asleep``.
+serves ``ChoosingEngine``, or for a model by another name than ``small`` random ids, at a socket file. It sleeps and
+wakes as vLLM does, and writes down each request's path. While it sleeps nothing may touch its memory, which another
+process uses then: such a request is written down with ``asleep``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import random
 import socket
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -23,16 +25,28 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-__all__ = ["FakeVllmServer"]
+from rollout_server.engines.base import GenerationRequest
+from rollout_server.types import Completion, FinishReason
+
+__all__ = ["FakeVllmServer", "RandomIds"]
 
 type Message = MutableMapping[str, Any]
+
+
+class RandomIds(ChoosingEngine):
+    """Samples ids without a look at the prompt: enough for a trainer, whatever its tokenizer makes of them."""
+
+    async def generate(self, request: GenerationRequest) -> Completion:
+        draw = random.Random(request.sampling.seed)
+        ids = tuple(draw.randrange(3, 200) for _ in range(min(6, request.sampling.max_tokens)))
+        return Completion(ids, (0.0,) * len(ids), FinishReason.LENGTH, request.policy.name)
 
 
 class FakeVllmServer:
     """The OpenAI-compatible routes, with vLLM's own for sleeping beside them."""
 
-    def __init__(self, journal: Path) -> None:
-        self._openai = OpenAIServer(ChoosingEngine())
+    def __init__(self, journal: Path, model: str) -> None:
+        self._openai = OpenAIServer(ChoosingEngine() if model == "small" else RandomIds(), model=model)
         self._openai.app.router.routes += [
             Route("/health", self._health),
             Route("/sleep", self._sleep, methods=["POST"]),
@@ -66,11 +80,13 @@ class FakeVllmServer:
         return JSONResponse({"success": True})
 
 
-async def _main(journal: Path, uds: str) -> None:
+async def _main(journal: Path, uds: str, model: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(uds)
         listener.listen()
-        config = uvicorn.Config(FakeVllmServer(journal).app, log_level="error", lifespan="off", interface="asgi3")
+        config = uvicorn.Config(
+            FakeVllmServer(journal, model).app, log_level="error", lifespan="off", interface="asgi3"
+        )
         await uvicorn.Server(config).serve([listener])
 
 
@@ -78,10 +94,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--journal", type=Path, required=True)
     parser.add_argument("--uds", required=True)
+    parser.add_argument("--model", required=True)
     parser.add_argument("--die", action="store_true")
     options = parser.parse_known_args()[0]
     if options.die:
         print("ValueError: Free memory on device is less than desired")
         sys.exit(3)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_main(options.journal, options.uds))
+        asyncio.run(_main(options.journal, options.uds, options.model))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from trainer.runs import (
     shared_points,
     sparkline,
 )
-from trainer.shown_settings import set_settings
+from trainer.shown_settings import default_setting, set_settings
 
 __all__ = [
     "compare_document",
@@ -49,7 +50,7 @@ def run_line(run: Run) -> dict[str, Any]:
         "step": run.step,
         "steps": run.status.steps,
         "success": _success(run),
-        "updated_at": run.status.updated_at,
+        "updated_at": run.status.updated_at or datetime.fromtimestamp(run.updated, UTC).isoformat(timespec="seconds"),
         "error": run.status.error,
         "problems": list(run.problems),
     }
@@ -131,7 +132,8 @@ def compare_tables(runs: Sequence[Run], *, metrics: Sequence[str] = ()) -> Rende
     names = [r.name for r in runs]
     settings = Table("setting", *names, box=None, pad_edge=False, title="settings that differ", title_justify="left")
     for name, values in different_settings(runs).items():
-        settings.add_row(name, *("(default)" if v is None else _value(v) for v in values))
+        defaults = (f"{_value(default_setting(r.recipe, name))} (default)" for r in runs)
+        settings.add_row(name, *(d if v is None else _value(v) for v, d in zip(values, defaults, strict=True)))
     at_steps = Table("metric", "step", *names, box=None, pad_edge=False, title="at shared steps", title_justify="left")
     for name in curves_of(runs, asked=metrics):
         for i, (step, values) in enumerate(shared_points(runs, name)):

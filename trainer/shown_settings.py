@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-__all__ = ["flat_settings", "set_settings", "shown_settings"]
+__all__ = ["default_setting", "flat_settings", "set_settings", "shown_settings"]
 
 # Where things lie, and who may reach them: nothing for a model card or a tracker.
 _PRIVATE = (
@@ -57,6 +57,11 @@ def set_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in shown_settings(tree).items()
         if name.partition(".")[0] not in others and default.get(name, None) != value and name != "recipe"
     }
+
+
+def default_setting(recipe: str, name: str) -> Any:
+    """The default of a setting by its dotted name; None where a recipe of this kind has none."""
+    return flat_settings(_defaults(recipe)).get(name)
 
 
 def _secret(last: str) -> bool:

@@ -177,7 +177,7 @@ def test_compared_runs_show_what_differs_and_nothing_else(tmp_path: Path) -> Non
     assert shared_points([a, b], "rollout/success") == [(1, [0.1, 0.2]), (2, [0.2, 0.1])]
     printed = invoke("compare", str(a.folder), str(b.folder), "--plot", str(tmp_path / "plots/ab.png"))
     assert "grpo.beta" in printed
-    assert "(default)" in printed
+    assert "0.01 (default)" in printed
     assert "grpo.steps" not in printed
     assert (tmp_path / "plots/ab.png").read_bytes().startswith(b"\x89PNG")
     document = json.loads(invoke("compare", "a", "b", "--root", str(tmp_path), "--metric", "rollout/success", "--json"))
