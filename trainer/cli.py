@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trainer.config import TrainConfig
     from trainer.preference_run import PreferenceResult
 
-__all__ = ["Debug", "Json", "Sets", "console", "train_app"]
+__all__ = ["Debug", "Json", "Merge", "Push", "Sets", "console", "train_app"]
 
 train_app = typer.Typer(
     help="Train a policy: GRPO or PPO over rollouts; SFT, DPO or KTO on stored episodes.",
@@ -37,6 +37,10 @@ AllowEval = Annotated[
 ]
 Collect = Annotated[int | None, typer.Option(help="First play this many tasks, so that they are won and lost.")]
 Check = Annotated[bool, typer.Option("--check", help="Show what would be learnt, and train nothing.")]
+Merge = Annotated[bool, typer.Option("--merge", help="In the end also write the merged model, to merged/.")]
+Push = Annotated[
+    str | None, typer.Option("--push", help="In the end send it to this repository (owner/name) of the hub.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output.")]
 
 
@@ -48,13 +52,18 @@ def _grpo(  # noqa: PLR0917 - options of the command line
     resume: Resume = False,
     output: Output = None,
     allow_eval_split: AllowEval = None,
+    merge: Merge = False,
+    push: Push = None,
     as_json: Json = False,
 ) -> None:
     """Group-relative policy optimisation: play groups, update the adapter, swap it into the engine, again."""
+    sets = [*(sets or ()), *_outputs(merge, push)]
     recipe = _recipe(config, sets, "grpo", debug=debug, resume=resume, output=output, allow=allow_eval_split)
     from trainer.grpo import train_grpo
+    from trainer.outputs import finish_run
 
     result = train_grpo(recipe, console=console())
+    finish_run(recipe, console())
     _finish(
         as_json,
         f"{result.steps} steps; the last policy is {result.policies[-1] if result.policies else 'the base model'}",
@@ -71,16 +80,20 @@ def _sft(  # noqa: PLR0917 - options of the command line
     output: Output = None,
     allow_eval_split: AllowEval = None,
     collect: Annotated[int | None, typer.Option(help="First play this many tasks with the expert.")] = None,
+    merge: Merge = False,
+    push: Push = None,
     as_json: Json = False,
 ) -> None:
     """Supervised fine-tuning on stored episodes, with the tokens and masks as they were played."""
-    more = [] if collect is None else [f"sft.collect={collect}"]
+    more = [*([] if collect is None else [f"sft.collect={collect}"]), *_outputs(merge, push)]
     recipe = _recipe(
         config, [*(sets or ()), *more], "sft", debug=debug, resume=resume, output=output, allow=allow_eval_split
     )
+    from trainer.outputs import finish_run
     from trainer.sft import train_sft
 
     result = train_sft(recipe, console=console())
+    finish_run(recipe, console())
     _finish(
         as_json,
         f"{result.steps} steps on {result.episodes} episodes; the adapter is in {result.adapter}",
@@ -103,14 +116,18 @@ def _dpo(  # noqa: PLR0917 - options of the command line
     allow_eval_split: AllowEval = None,
     collect: Collect = None,
     check: Check = False,
+    merge: Merge = False,
+    push: Push = None,
     as_json: Json = False,
 ) -> None:
     """Direct preference optimisation on won against lost continuations of stored episodes."""
-    sets = [*(sets or ()), *([] if collect is None else [f"dpo.collect={collect}"])]
-    recipe = _recipe(config, sets, "dpo", debug=debug, resume=resume, output=output, allow=allow_eval_split)
+    more = [*([] if collect is None else [f"dpo.collect={collect}"]), *_outputs(merge, push)]
+    recipe = _recipe(
+        config, [*(sets or ()), *more], "dpo", debug=debug, resume=resume, output=output, allow=allow_eval_split
+    )
     from trainer.dpo import train_dpo
 
-    _preferred(as_json, train_dpo(recipe, console=console(), check=check), "pairs")
+    _preferred(as_json, recipe, train_dpo(recipe, console=console(), check=check), "pairs")
 
 
 @train_app.command("kto")
@@ -123,14 +140,18 @@ def _kto(  # noqa: PLR0917 - options of the command line
     allow_eval_split: AllowEval = None,
     collect: Collect = None,
     check: Check = False,
+    merge: Merge = False,
+    push: Push = None,
     as_json: Json = False,
 ) -> None:
     """Kahneman-Tversky optimisation on stored episodes, won and lost, paired or not."""
-    sets = [*(sets or ()), *([] if collect is None else [f"kto.collect={collect}"])]
-    recipe = _recipe(config, sets, "kto", debug=debug, resume=resume, output=output, allow=allow_eval_split)
+    more = [*([] if collect is None else [f"kto.collect={collect}"]), *_outputs(merge, push)]
+    recipe = _recipe(
+        config, [*(sets or ()), *more], "kto", debug=debug, resume=resume, output=output, allow=allow_eval_split
+    )
     from trainer.kto import train_kto
 
-    _preferred(as_json, train_kto(recipe, console=console(), check=check), "rows")
+    _preferred(as_json, recipe, train_kto(recipe, console=console(), check=check), "rows")
 
 
 @train_app.command("ppo")
@@ -141,13 +162,25 @@ def _ppo(  # noqa: PLR0917 - options of the command line
     resume: Resume = False,
     output: Output = None,
     allow_eval_split: AllowEval = None,
+    merge: Merge = False,
+    push: Push = None,
     as_json: Json = False,
 ) -> None:
     """Experimental. As grpo, with a critic's advantages (GAE) instead of a group's."""
-    recipe = _recipe(config, sets, "ppo", debug=debug, resume=resume, output=output, allow=allow_eval_split)
+    recipe = _recipe(
+        config,
+        [*(sets or ()), *_outputs(merge, push)],
+        "ppo",
+        debug=debug,
+        resume=resume,
+        output=output,
+        allow=allow_eval_split,
+    )
+    from trainer.outputs import finish_run
     from trainer.ppo import train_ppo
 
     result = train_ppo(recipe, console=console())
+    finish_run(recipe, console())
     _finish(
         as_json,
         f"{result.steps} steps; the last policy is {result.policies[-1] if result.policies else 'the base model'}",
@@ -155,7 +188,11 @@ def _ppo(  # noqa: PLR0917 - options of the command line
     )
 
 
-def _preferred(as_json: bool, result: PreferenceResult, unit: str) -> None:
+def _preferred(as_json: bool, recipe: TrainConfig, result: PreferenceResult, unit: str) -> None:
+    if result.adapter is not None:
+        from trainer.outputs import finish_run
+
+        finish_run(recipe, console())
     document: dict[str, Any] = {
         "steps": result.steps,
         "rows": result.rows,
@@ -168,6 +205,11 @@ def _preferred(as_json: bool, result: PreferenceResult, unit: str) -> None:
     if result.adapter is not None:
         text = f"{result.steps} steps on {result.rows} {unit}; the adapter is in {result.adapter}"
     _finish(as_json, text, document)
+
+
+def _outputs(merge: bool, push: str | None) -> list[str]:
+    """The options of what a run makes of its adapter, as overrides of the recipe."""
+    return [*(["output.merge=true"] if merge else []), *([f"output.push={push}"] if push else [])]
 
 
 def _recipe(

@@ -26,6 +26,7 @@ from trainer.settings import (
     KtoSettings,
     LoraSettings,
     ModelSettings,
+    OutputSettings,
     PpoSettings,
     PreferenceSettings,
     RolloutSettings,
@@ -54,9 +55,12 @@ class TrainConfig(Section):
     ppo: PpoSettings = PpoSettings()
     eval: EvalSettings = EvalSettings()
     run: RunSettings = RunSettings()
+    output: OutputSettings = OutputSettings()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.output.merge and self.lora.full:
+            raise ValueError("output.merge: lora.full trains all weights, there is no adapter to merge")
         if self.recipe in ("grpo", "ppo"):
             if self.lora.full:
                 raise ValueError("GRPO swaps adapters into the engine: lora.full is for SFT")

@@ -26,8 +26,10 @@ from trainer.loops import LoopThread
 from trainer.models import LoadedModel, load_model, weights_dtype
 from trainer.monitors import open_sinks
 from trainer.rollouts import RolloutBatch, prompt_of, training_reward
+from trainer.samples import EpisodeSamples
 from trainer.services import SCRIPTED_ENGINES, OpenedRollouts, open_rollouts
 from trainer.splits import SplitGuard
+from trainer.status import run_status
 from trainer.trl_seams import (
     LossObserver,
     OutsideEngineTrainer,
@@ -123,6 +125,7 @@ def train_grpo(
     checkpoint = open_run_folder(config)
     console = console or Console(stderr=True)
     with ExitStack() as stack:
+        stack.enter_context(run_status(config.run.output_dir))
         if service is None or loop is None:
             loop = stack.enter_context(LoopThread())
             opened = loop.run(open_rollouts(config))
@@ -147,6 +150,7 @@ def train_grpo(
         for sink in sinks:
             stack.callback(sink.close)
         run.sinks = sinks
+        run.samples = EpisodeSamples(config, sinks)
         stack.enter_context(experimental_silenced())
         trainer = _trainer(config, loaded, run, loss_observer, make_trainer)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)

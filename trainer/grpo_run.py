@@ -24,6 +24,7 @@ from trainer.monitors import MetricSink, example_text, finite_numbers
 from trainer.record import RUN_RECORD, TrainingRecord
 from trainer.rollouts import RolloutBatch, RolloutBridge
 from trainer.sampler import TaskSampler
+from trainer.samples import EpisodeSamples
 from trainer.splits import SplitGuard
 from trainer.timing import StepClock
 
@@ -108,6 +109,7 @@ class GrpoRun:
         self.record = TrainingRecord(config)
         self.result = GrpoResult(config.run.output_dir)
         self.sinks: list[MetricSink] = []
+        self.samples = EpisodeSamples(config, ())
         self.published_step = 0
         self.batch_metrics: Mapping[str, float] = {}
         self.times: Mapping[str, float] = {}
@@ -148,6 +150,7 @@ class GrpoRun:
         self.record.see((g.task for g in batch.groups), episodes=len(batch.rows))
         self.save_record()
         self.batch_metrics = batch.metrics
+        self.samples(batch.episodes, step=self.published_step + 1)
         self.clock.add("rollout", batch.metrics["rollout/seconds"])
         self.clock.add("waited", batch.waited_s)
         if empty := int(batch.metrics["groups/empty"]):

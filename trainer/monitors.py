@@ -1,4 +1,4 @@
-"""Where metrics go: console, a JSONL file, TensorBoard, wandb; and one episode shown with its trained tokens marked."""
+"""Where metrics go: console, a JSONL file, TensorBoard, wandb, trackio; and one episode, its trained tokens marked."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.text import Text
 
-from envs.errors import ConfigError
 from rollout_server.engines.base import Tokenizer
 from trainer.config import TrainConfig
 from trainer.record import write_json
+from trainer.status import StatusSink
+from trainer.trackers import TrackioSink, WandbSink
 
 __all__ = [
     "METRICS_FILE",
@@ -22,7 +23,7 @@ __all__ = [
     "JsonlSink",
     "MetricSink",
     "TensorBoardSink",
-    "WandbSink",
+    "TextSink",
     "example_text",
     "finite_numbers",
     "open_sinks",
@@ -57,6 +58,15 @@ class MetricSink(Protocol):
 
     def close(self) -> None:
         """Flush and free."""
+        ...
+
+
+@runtime_checkable
+class TextSink(Protocol):
+    """A sink that takes texts too: samples of episodes."""
+
+    def write_text(self, step: int, name: str, text: str) -> None:
+        """Show a text in Markdown at a step."""
         ...
 
 
@@ -112,43 +122,29 @@ class TensorBoardSink:
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
 
+    def write_text(self, step: int, name: str, text: str) -> None:
+        """One entry in the texts."""
+        self._writer.add_text(name, text, step)
+
     def close(self) -> None:
         """Flush and close."""
         self._writer.close()
 
 
-class WandbSink:
-    """A run on Weights & Biases. Its project and key come from wandb's own environment variables."""
-
-    def __init__(self, config: TrainConfig) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise ConfigError("run.report_to names wandb, which is not installed", hint="pip install wandb") from error
-        self._run: Any = wandb.init(
-            name=config.run.policy_prefix, config=config.model_dump(mode="json"), dir=str(config.run.output_dir)
-        )
-
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Log one step."""
-        self._run.log(dict(metrics), step=step)
-
-    def close(self) -> None:
-        """End the run."""
-        self._run.finish()
-
-
 def open_sinks(config: TrainConfig, console: Console, *, steps: int, after_step: int = 0) -> list[MetricSink]:
-    """The sinks that ``run.report_to`` names."""
+    """The sinks that ``run.report_to`` names, and the one that keeps the run's status."""
     folder = config.run.output_dir
     makers: dict[str, Any] = {
         "console": lambda: ConsoleSink(console, steps=steps),
         "jsonl": lambda: JsonlSink(folder / METRICS_FILE, after_step=after_step),
         "tensorboard": lambda: TensorBoardSink(folder / "tensorboard"),
-        "wandb": lambda: WandbSink(config),
+        "wandb": lambda: WandbSink(config, after_step=after_step),
+        "trackio": lambda: TrackioSink(config, after_step=after_step),
     }
     write_json(folder / "config.json", config.model_dump(mode="json"))
-    return [makers[name]() for name in dict.fromkeys(config.run.report_to)]
+    sinks: list[MetricSink] = [makers[name]() for name in dict.fromkeys(config.run.report_to)]
+    sinks.append(StatusSink(folder, steps=steps, after_step=after_step))
+    return sinks
 
 
 def finite_numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -31,6 +31,7 @@ from trainer.record import ADAPTER_RECORD, RUN_RECORD, TrainingRecord, write_jso
 from trainer.services import store_url
 from trainer.settings import PreferenceSettings, SftSettings
 from trainer.splits import SplitGuard
+from trainer.status import run_status
 from trainer.trl_preference_seams import reference_of
 from trainer.trl_seams import adapter_in_float32
 
@@ -92,6 +93,8 @@ def run_preferences[Row: (Pair, Verdict)](
         config.run.output_dir.mkdir(parents=True, exist_ok=True)
         collect_preferences(config, splits=splits, console=console)
     with ExitStack() as stack:
+        if not check:
+            stack.enter_context(run_status(config.run.output_dir))
         if store is None:
             store = stack.enter_context(EpisodeStore(config.preference.store or store_url(config)))
         # Checked before any weight is loaded: this is where a recipe usually goes wrong.

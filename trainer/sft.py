@@ -28,6 +28,7 @@ from trainer.record import ADAPTER_RECORD, RUN_RECORD, TrainingRecord
 from trainer.sampler import TaskSampler
 from trainer.services import open_rollouts, store_url
 from trainer.splits import SplitGuard
+from trainer.status import run_status
 from trainer.trl_seams import QuietSFTTrainer, adapter_in_float32
 
 __all__ = ["SftResult", "collect_expert_episodes", "train_sft"]
@@ -90,6 +91,7 @@ def train_sft(
                 loop.run(service.close())
         console.print(f"the {config.sft.expert} played {config.sft.collect} tasks and solved {won}")
     with ExitStack() as stack:
+        stack.enter_context(run_status(config.run.output_dir))
         if store is None:
             store = stack.enter_context(EpisodeStore(config.sft.store or store_url(config)))
         # Checked before any weight is loaded: this is where a recipe usually goes wrong.

@@ -12,7 +12,17 @@ from rollout_server.engines.base import Engine
 __all__ = ["EngineKind", "make_engine"]
 
 EngineKind = Literal[
-    "vllm", "openai", "transformers", "expert", "gold", "explorer", "repair", "near_miss", "random", "noop"
+    "vllm",
+    "vllm_process",
+    "openai",
+    "transformers",
+    "expert",
+    "gold",
+    "explorer",
+    "repair",
+    "near_miss",
+    "random",
+    "noop",
 ]
 
 _SCRIPTED = ("expert", "gold", "explorer", "repair", "near_miss", "random", "noop")
@@ -48,6 +58,10 @@ def make_engine(kind: str, *, model: str | None = None, **options: Any) -> Engin
         from rollout_server.engines.vllm import VllmEngine
 
         return _build(kind, VllmEngine, _resolve(model), **options)
+    if kind == "vllm_process":
+        from rollout_server.engines.vllm_process import VllmProcessEngine
+
+        return _build(kind, VllmProcessEngine, _resolve(model), **options)
     from rollout_server.engines.transformers import TransformersEngine
 
     return _build(kind, TransformersEngine, _resolve(model), **options)

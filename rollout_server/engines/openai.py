@@ -300,6 +300,12 @@ class OpenAIEngine:
             client, self._client = self._client, None
             await client.aclose()
 
+    async def disconnect(self) -> None:
+        """Disconnect from a server that ends with its adapters, or has ended. Idempotent."""
+        self._served.clear()
+        self._retired.clear()
+        await self.close()
+
 
 def shown_url(url: str) -> str:
     """An address as errors and logs may show it: without a name and a password. Raises ConfigError where it is none."""

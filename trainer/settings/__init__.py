@@ -6,6 +6,7 @@ from trainer.settings.data import DataSettings, TaskSource
 from trainer.settings.evaluation import EvalSettings
 from trainer.settings.grpo import GrpoSettings
 from trainer.settings.model import LORA_TARGETS, LoraSettings, ModelSettings
+from trainer.settings.output import OutputSettings
 from trainer.settings.ppo import PpoSettings
 from trainer.settings.preference import DpoSettings, KtoSettings, PreferenceSettings
 from trainer.settings.rollout import RolloutSettings
@@ -22,6 +23,7 @@ __all__ = [
     "KtoSettings",
     "LoraSettings",
     "ModelSettings",
+    "OutputSettings",
     "PpoSettings",
     "PreferenceSettings",
     "RolloutSettings",
