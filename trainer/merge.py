@@ -17,8 +17,9 @@ from trainer.settings import ModelSettings
 
 __all__ = ["MergeReport", "merge_adapter"]
 
-# Relative error of the logits that rounding the merged weights explains.
-_TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 8e-2}
+# Relative error of the logits that rounding the merged weights explains: several times what SmolLM2-135M shows, which
+# is 1e-6, 2e-3 and 2e-2.
+_TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 6e-2}
 _SAMPLE = (
     ("system", "You act in a household. Choose one of the actions and say in a sentence why."),
     ("user", "Task: put a clean mug in the coffee machine.\nYou see a cabinet 1, a sink 1 and a mug 2.\nWhat now?"),
@@ -43,11 +44,17 @@ class MergeReport:
     tolerance: float
 
     @property
+    def lost(self) -> bool:
+        """Whether rounding changes the logits about as much as the adapter does: little of the training is left."""
+        return self.error > 0.5 * self.effect
+
+    @property
     def text(self) -> str:
         """One line for a reader."""
+        lost = "; most of the adapter is lost to rounding: merge in float32, or serve the adapter" if self.lost else ""
         return (
             f"{self.modules} layers merged into {self.dtype}; its logits differ by {self.error:.2e} from the adapter's "
-            f"(which changes the base model's by {self.effect:.2e}), the likeliest token agrees in {self.agreement:.0%}"
+            f"(which changes the base model's by {self.effect:.2e}), the likeliest token agrees in {self.agreement:.0%}{lost}"
         )
 
     def to_json(self) -> dict[str, Any]:

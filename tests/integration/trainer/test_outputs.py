@@ -93,6 +93,19 @@ def test_bfloat16_is_cast_once_from_a_sum_in_float32(tiny_model: Path, adapter: 
     assert (half[name] != expected).float().mean() < 0.01
 
 
+def test_an_update_that_rounding_swallows_is_told(tiny_model: Path, tmp_path: Path) -> None:
+    from contract.engine_contract import make_adapter
+
+    small = make_adapter(tiny_model, tmp_path / "small", seed=1, scale=1e-4)
+    half, whole = (
+        merge_adapter(ModelSettings(name=str(tiny_model)), small, tmp_path / dtype, dtype=dtype, device="cpu")
+        for dtype in ("bfloat16", "float32")
+    )
+    assert (half.lost, whole.lost) == (True, False)
+    assert "lost to rounding" in half.text
+    assert "lost" not in whole.text
+
+
 @pytest.mark.parametrize("fault", ["left out", "added twice", "one layer missing"])
 def test_a_wrong_merge_is_refused_and_leaves_nothing(
     fault: str, tiny_model: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
