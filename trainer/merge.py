@@ -103,7 +103,8 @@ def merge_adapter(
         merged.save_pretrained(str(part))
         tokenizer.hf.save_pretrained(str(part))
         del merged, model, base
-        again: Any = AutoModelForCausalLM.from_pretrained(str(part), dtype=wanted).to(where).eval()
+        untyped: Any = AutoModelForCausalLM.from_pretrained(str(part), dtype=wanted)  # the stub of `to` is broken
+        again = untyped.to(where).eval()
         with torch.inference_mode():
             said = again(input_ids=ids).logits.float()
         report = MergeReport(
