@@ -68,13 +68,19 @@ def _sft(  # noqa: PLR0917 - options of the command line
     output: Output = None,
     allow_eval_split: AllowEval = None,
     collect: Annotated[int | None, typer.Option(help="First play this many tasks with the expert.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only read and validate what would be learnt from, and report.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Supervised fine-tuning on stored episodes, with the tokens and masks as they were played."""
+    """Supervised fine-tuning on stored episodes, with the tokens and masks as they were played, or on a chat file."""
     more = [] if collect is None else [f"sft.collect={collect}"]
     recipe = _recipe(
         config, [*(sets or ()), *more], "sft", debug=debug, resume=resume, output=output, allow=allow_eval_split
     )
+    if check:
+        _check(recipe, as_json=as_json)
+        return
     from trainer.sft import train_sft
 
     result = train_sft(recipe, console=console())
@@ -86,8 +92,23 @@ def _sft(  # noqa: PLR0917 - options of the command line
             "episodes": result.episodes,
             "left_out": result.left_out,
             "adapter": str(result.adapter),
+            "best_step": result.best_step,
+            "best_success": result.best_success,
+            "stopped_early": result.stopped_early,
         },
     )
+
+
+def _check(recipe: TrainConfig, *, as_json: bool) -> None:
+    from trainer.sft_rows import check_sft
+    from trainer.sft_validation import check_overlap, sft_report_view
+
+    report = check_sft(recipe)
+    if as_json:
+        typer.echo(json.dumps(report.to_json(), sort_keys=True))
+    else:
+        console(stderr=False).print(sft_report_view(report))
+    check_overlap(report.overlap, recipe.data.allow_eval_split)
 
 
 def _recipe(

@@ -24,6 +24,7 @@ from rollout_server.service import RolloutService
 from rollout_server.types import PolicyVersion, RewardWeights, RolloutRequest, SamplingParams
 from trainer.checkpoint import open_run_folder, read_state, write_state
 from trainer.config import TrainConfig
+from trainer.held_out import HeldOutCallback, open_held_out
 from trainer.loops import LoopThread
 from trainer.lora import PolicyPublisher
 from trainer.models import LoadedModel, load_model, weights_dtype
@@ -31,7 +32,7 @@ from trainer.monitors import MetricSink, example_text, finite_numbers, open_sink
 from trainer.record import RUN_RECORD, TrainingRecord
 from trainer.rollouts import RolloutBatch, RolloutBridge, prompt_of, training_reward
 from trainer.sampler import TaskSampler
-from trainer.services import SCRIPTED_ENGINES, OpenedRollouts, open_rollouts
+from trainer.services import UNTRAINED_ENGINES, OpenedRollouts, open_rollouts
 from trainer.splits import SplitGuard
 from trainer.trl_seams import (
     LossObserver,
@@ -151,7 +152,7 @@ def train_grpo(
     """
     if config.recipe != "grpo":
         raise ConfigError(f"this is a recipe for {config.recipe}", hint=f"run envloop train {config.recipe}")
-    if service is None and config.rollout.url is None and config.rollout.engine in SCRIPTED_ENGINES:
+    if service is None and config.rollout.url is None and config.rollout.engine in UNTRAINED_ENGINES:
         raise ConfigError(f"the engine {config.rollout.engine} learns nothing", hint="set rollout.engine = 'vllm'")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("GRPO runs in one training process", hint="start it without accelerate launch or torchrun")
@@ -191,6 +192,9 @@ def train_grpo(
             stack.callback(sink.close)
         run.sinks = sinks
         stack.enter_context(experimental_silenced())
+        run.held_out = open_held_out(
+            config, service, loop, run.policy_at, run.record, console=console, checkpoint=checkpoint
+        )
         trainer = _trainer(config, loaded, run, loss_observer)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
         run.result.steps = trainer.state.global_step
@@ -222,6 +226,7 @@ class _Run:
         self.record = TrainingRecord(config)
         self.result = GrpoResult(config.run.output_dir)
         self.sinks: list[MetricSink] = []
+        self.held_out: list[HeldOutCallback] = []
         self.published_step = 0
         self.batch_metrics: Mapping[str, float] = {}
         self._loaded = loaded
@@ -272,6 +277,12 @@ class _Run:
         self.result.policies.append(version.name)
         self._on_policy(version)
 
+    def policy_at(self, model: Any, step: int) -> str:
+        """The version with the weights of this step, published where it is not yet."""
+        if self.published_step != step:
+            self.publish(model, step)
+        return self.bridge.policy
+
     def begin(self, model: Any, step: int) -> None:
         """Before the first batch: bring the engine to weights that are not the base model's."""
         if self._restored is not None:
@@ -298,7 +309,7 @@ def _trainer(
         train_dataset=Dataset.from_dict({"prompt": [prompt_of(i) for i in range(rows)]}),
         processing_class=loaded.tokenizer.hf,
         peft_config=loaded.peft_config,
-        callbacks=[_GrpoCallback(run)],
+        callbacks=[*run.held_out, _GrpoCallback(run)],
         loss_observer=loss_observer,
     )
     for chatty in (PrinterCallback, ProgressCallback):
@@ -315,6 +326,10 @@ def _check_in_step(run: _Run, step: int) -> None:
         raise RuntimeError(f"step {step} is about to sample from the policy of step {run.published_step}")
 
 
+def _taken(callbacks: list[HeldOutCallback]) -> dict[str, float]:
+    return {name: value for callback in callbacks for name, value in callback.take().items()}
+
+
 class _GrpoCallback(TrainerCallback):
     """Publishes after each optimizer step, and at the start where the adapter is not new; reports metrics."""
 
@@ -325,7 +340,7 @@ class _GrpoCallback(TrainerCallback):
         self._run.begin(kwargs["model"], state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._run.publish(kwargs["model"], state.global_step)
+        self._run.policy_at(kwargs["model"], state.global_step)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -334,7 +349,7 @@ class _GrpoCallback(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if not logs or "loss" not in logs:  # TRL's closing summary has no step of its own
             return
-        metrics = finite_numbers({**logs, **self._run.batch_metrics})
+        metrics = finite_numbers({**logs, **self._run.batch_metrics, **_taken(self._run.held_out)})
         self._run.result.metrics.append(metrics)
         for sink in self._run.sinks:
             sink.write(state.global_step, metrics)

@@ -12,7 +12,7 @@ from rollout_server.engines.base import Engine
 __all__ = ["EngineKind", "make_engine"]
 
 EngineKind = Literal[
-    "vllm", "openai", "transformers", "expert", "gold", "explorer", "repair", "near_miss", "random", "noop"
+    "vllm", "openai", "chat", "transformers", "expert", "gold", "explorer", "repair", "near_miss", "random", "noop"
 ]
 
 _SCRIPTED = ("expert", "gold", "explorer", "repair", "near_miss", "random", "noop")
@@ -44,6 +44,10 @@ def make_engine(kind: str, *, model: str | None = None, **options: Any) -> Engin
         if isinstance(options.get("base_url"), list | tuple):
             return _pool(model, **options)
         return _build(kind, OpenAIEngine, model=model, **options)
+    if kind == "chat":
+        from rollout_server.engines.chat_completions import ChatCompletionsEngine
+
+        return _build(kind, ChatCompletionsEngine, model=model, **options)
     if kind == "vllm":
         from rollout_server.engines.vllm import VllmEngine
 

@@ -2,7 +2,7 @@
 
 from trainer.settings.base import Section
 from trainer.settings.data import DataSettings, TaskSource
-from trainer.settings.evaluation import EvalSettings
+from trainer.settings.evaluation import EvalSettings, EvalSource
 from trainer.settings.grpo import GrpoSettings
 from trainer.settings.model import LORA_TARGETS, LoraSettings, ModelSettings
 from trainer.settings.rollout import RolloutSettings
@@ -13,6 +13,7 @@ __all__ = [
     "LORA_TARGETS",
     "DataSettings",
     "EvalSettings",
+    "EvalSource",
     "GrpoSettings",
     "LoraSettings",
     "ModelSettings",

@@ -15,7 +15,7 @@ class RolloutSettings(Section):
     """How episodes are played."""
 
     engine: Literal[
-        "vllm", "transformers", "openai", "expert", "gold", "explorer", "repair", "near_miss", "random", "noop"
+        "vllm", "transformers", "openai", "chat", "expert", "gold", "explorer", "repair", "near_miss", "random", "noop"
     ] = "vllm"
     """Who samples, when rollouts run inside the trainer's process."""
     url: str | None = None
