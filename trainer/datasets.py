@@ -147,13 +147,17 @@ def sft_rows(
     """Rows of ``input_ids`` and ``labels``: the policy's tokens are learnt, everything else is ``IGNORED``.
 
     An episode of more than ``max_length`` tokens is left out and counted, and so is one of an engine that tells texts
-    alone. Raises ConfigError for an episode of an evaluation split or of another tokenizer.
+    alone, or that a run played to evaluate itself. Raises ConfigError for an episode of an evaluation split or of
+    another tokenizer.
     """
     rows = SftRows()
     for episode in episodes:
         if limit and len(rows) >= limit:
             break
         guard.check_task(episode.task)
+        if episode.metadata.get("held_out"):
+            rows.left_out["played to evaluate the run"] += 1
+            continue
         if episode.text_only:
             rows.left_out["text only, no token ids"] += 1
             continue

@@ -146,13 +146,13 @@ def find_overlap(origins: Iterable[RowOrigin], held_out: Iterable[Task]) -> tupl
             hashes[task.env, task.content_hash] = name
     found = []
     for origin in origins:
-        task = origin.task
-        if task is None:
+        own = origin.task
+        if own is None:
             continue
-        if (task.env, task.id) in ids:
-            found.append(Overlap(origin.name, f"{task.env}:{task.id}", ids[task.env, task.id], "id"))
-        elif (same := hashes.get((task.env, task.content_hash))) is not None:
-            found.append(Overlap(origin.name, f"{task.env}:{task.id}", same, "content"))
+        if (own.env, own.id) in ids:
+            found.append(Overlap(origin.name, f"{own.env}:{own.id}", ids[own.env, own.id], "id"))
+        elif (same := hashes.get((own.env, own.content_hash))) is not None:
+            found.append(Overlap(origin.name, f"{own.env}:{own.id}", same, "content"))
     return tuple(found)
 
 

@@ -174,7 +174,8 @@ def test_a_real_vllm_server_by_ids_and_by_text(
         process = subprocess.Popen(
             [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(smollm2_dir),
              "--served-model-name", "small", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32",
-             "--max-model-len", "4096", "--max-num-seqs", "8", "--enforce-eager", "--kv-cache-memory-bytes", str(1 << 29),
+             "--max-model-len", "4096", "--max-num-seqs", "8", "--enforce-eager",
+             "--kv-cache-memory-bytes", str(1 << 29),
              "--generation-config", "vllm", "--logprobs-mode", "processed_logprobs"],
             env={**os.environ, "VLLM_NO_USAGE_STATS": "1"},
             stdout=log,
