@@ -233,5 +233,11 @@ def _counts_bytes(service: OpenedRollouts) -> bool:
 def _episode_tokens(config: TrainConfig, *, bytes_only: bool) -> int:
     if config.eval.max_episode_tokens is not None:
         return config.eval.max_episode_tokens
-    # A script without a model writes bytes, some four to eight for each token of a model.
-    return 8 * _EPISODE_TOKENS if bytes_only else min(_EPISODE_TOKENS, context_length(config.model))
+    if bytes_only:  # some four to eight for each token of a model
+        return 8 * _EPISODE_TOKENS
+    model, options = config.model, config.rollout.engine_options
+    if config.rollout.url is None and config.rollout.engine == "chat":
+        return _EPISODE_TOKENS  # its server alone knows more
+    if config.rollout.url is None and config.rollout.engine == "openai" and "tokenizer_path" in options:
+        model = model.model_copy(update={"name": str(options["tokenizer_path"])})
+    return min(_EPISODE_TOKENS, context_length(model))

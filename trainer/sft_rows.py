@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+
+from sqlalchemy import make_url
 
 from envs.errors import ConfigError
 from envs.types import Task
@@ -60,5 +63,11 @@ def check_sft(config: TrainConfig) -> SftReport:
         evaluations = loop.run(list_evaluation_tasks(config, (source.env for source in config.data.sources)))
     if config.sft.jsonl is not None:
         return read_rows(config, None, guard, evaluations.all)[1]
-    with EpisodeStore(config.sft.store or store_url(config)) as store:
+    url = config.sft.store or store_url(config)
+    file = make_url(url).database if url.startswith("sqlite") else None
+    if file and file != ":memory:" and not Path(file).exists():  # opening it would make it
+        raise ConfigError(
+            f"there is no episode store {file} yet", hint="play some first (sft.collect = 100), or name one"
+        )
+    with EpisodeStore(url) as store:
         return read_rows(config, store, guard, evaluations.all)[1]

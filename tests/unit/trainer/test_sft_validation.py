@@ -158,6 +158,12 @@ def test_check_reports_without_training(tmp_path: Path) -> None:
     assert (report["rows"], report["counts"]) == (1, {"alfworld/generated": {"pick": 1}})
     assert report["held_out_tasks"] > 0
     assert not (tmp_path / "run").exists()
+    recipe.write_text(f'recipe = "sft"\n[model]\nname = "{model}"\n')
+    nothing = CliRunner().invoke(train_app, arguments)
+    assert isinstance(nothing.exception, ConfigError)
+    assert "there is no episode store" in str(nothing.exception)
+    assert not (tmp_path / "run").exists()
+    recipe.write_text(f'recipe = "sft"\n[model]\nname = "{model}"\n[sft]\njsonl = "{data}"\n')
 
     held_out = {**facts, "task_id": "generated/2", "content_hash": _held_out_hash()}
     data.write_text(json.dumps({"messages": messages, "metadata": held_out}) + "\n")
