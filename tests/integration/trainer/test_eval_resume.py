@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from rollout_server.episode_store import EpisodeStore
 from trainer.eval_cli import eval_app
 
-TASKS, SAMPLES = 12, 3
+TASKS, SAMPLES = 8, 2
 
 
 def arguments(recipe: Path, output: Path, *more: str) -> list[str]:
