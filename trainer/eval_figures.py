@@ -18,7 +18,7 @@ from envs.errors import ConfigError
 from rollout_server.episode_store import summarize
 from rollout_server.types import Episode
 from trainer.batch import invalid_turn
-from trainer.eval_stats import PassAtK, TaskTrials, bootstrap_interval, pass_curve, wilson_interval
+from trainer.eval_stats import PassAtK, TaskTrials, clustered_interval, pass_curve, wilson_interval
 
 __all__ = ["EvalReport", "TypeScore", "agentbench_score", "report_of", "report_table", "sample_of", "task_trials"]
 
@@ -198,6 +198,6 @@ def _score(name: str, scored: Sequence[Episode], *, seed: int) -> TypeScore:
         success = wins / len(scored) if scored else 0.0
     else:
         rates = [t.successes / t.trials for t in trials.values()]
-        low, high = bootstrap_interval(rates, seed=seed)
+        low, high = clustered_interval(rates, seed=seed)
         success = fmean(rates)
     return TypeScore(name, len(scored), wins, success, low, high, len(trials))

@@ -9,12 +9,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-__all__ = ["PassAtK", "TaskTrials", "bootstrap_interval", "paired_mean", "pass_at_k", "pass_curve", "wilson_interval"]
+__all__ = [
+    "PassAtK",
+    "TaskTrials",
+    "bootstrap_interval",
+    "clustered_interval",
+    "paired_mean",
+    "pass_at_k",
+    "pass_curve",
+    "wilson_interval",
+]
 
 _DRAWS = 2_000
 
 
-def wilson_interval(successes: int, total: int, *, z: float = 1.959964) -> tuple[float, float]:
+def wilson_interval(successes: float, total: int, *, z: float = 1.959964) -> tuple[float, float]:
     """Wilson's score interval of a proportion (Wilson 1927); ``z`` 1.96 covers 95 %. (0, 1) for no trial."""
     if total == 0:
         return 0.0, 1.0
@@ -68,7 +77,7 @@ def pass_curve(trials: Sequence[TaskTrials], *, samples: int, seed: int = 0) -> 
         if all(t.trials == 1 for t in enough):
             low, high = wilson_interval(sum(t.successes for t in enough), len(enough))
         else:
-            low, high = bootstrap_interval(values, seed=seed)
+            low, high = clustered_interval(values, seed=seed)
         out.append(PassAtK(k, fmean(values), low, high, len(enough)))
     return tuple(out)
 
@@ -79,13 +88,21 @@ def bootstrap_interval(
     """The 95 % percentile interval of a statistic of independent values (one a task), from 2,000 resamples; the same
     for the same ``seed`` (Efron 1979). Raises ValueError for no value.
 
-    Where all values are equal it has no width: nothing was seen that varies, not that nothing can.
+    Where all values are equal it has no width: see ``clustered_interval``.
     """
     if not values:
         raise ValueError("no value to resample")
     draw = random.Random(seed)  # noqa: S311 - reproducible, nothing secret
     found = sorted(statistic(draw.choices(values, k=len(values))) for _ in range(_DRAWS))
     return found[round(0.025 * (_DRAWS - 1))], found[round(0.975 * (_DRAWS - 1))]
+
+
+def clustered_interval(values: Sequence[float], *, seed: int = 0) -> tuple[float, float]:
+    """The 95 % interval of the mean of rates in [0, 1], one a task: the bootstrap's, or, where all tasks have the same
+    rate and a resample can say nothing, Wilson's with as many trials as tasks. (0, 1) for no task."""
+    if len(set(values)) > 1:
+        return bootstrap_interval(values, seed=seed)
+    return wilson_interval(sum(values), len(values))
 
 
 def paired_mean(
@@ -103,4 +120,5 @@ def paired_mean(
     ]
     if not differences:
         return 0.0, -1.0, 1.0
-    return (fmean(differences), *bootstrap_interval(differences, seed=seed))
+    low, high = clustered_interval([(d + 1) / 2 for d in differences], seed=seed)  # as rates
+    return fmean(differences), 2 * low - 1, 2 * high - 1

@@ -134,7 +134,7 @@ def test_several_samples_are_compared_task_by_task(tmp_path: Path, chat: ChatFor
     found = compare_reports(now, load_baseline(str(tmp_path), env="alfworld", split="dev", store_url="sqlite://"))
     assert (found.paired.overall.pairs, found.paired.overall.tasks) == (12, 4)
     assert found.mean == pytest.approx(1 / 3)
-    assert (found.low, found.high) == pytest.approx((1 / 3, 1 / 3)), "every task rose alike"
+    assert found.low < 1 / 3 < found.high
     assert "not independent" in found.paired.overall.note
 
 
