@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from envs.errors import ConfigError
-from rollout_server.episode_store import EpisodeStore, EpisodeSummary, summary_from_json
+from rollout_server.episode_store import EpisodeFilters, EpisodeStore, EpisodeSummary, summary_from_json
 from rollout_server.replay_compare import Comparison, PairedResult, compare_episodes
 from trainer.eval_figures import EvalReport
 from trainer.eval_stats import TaskTrials, paired_mean
@@ -68,8 +68,12 @@ def load_baseline(target: str, *, env: str, split: str, store_url: str) -> Basel
     if path.is_file():
         return _from_report(path, env, split)
     with EpisodeStore(store_url) as store:
-        for name in ("run", "policy"):
-            found = store.query(limit=1_000_000_000, env=env, split=split, **{name: target})  # type: ignore[misc]
+        sides: tuple[EpisodeFilters, ...] = (
+            {"env": env, "split": split, "run": target},
+            {"env": env, "split": split, "policy": target},
+        )
+        for side in sides:
+            found = store.query(limit=1_000_000_000, **side)
             if found:
                 return Baseline(target, tuple(found), {})
     raise ConfigError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,14 +125,14 @@ def _failed(report: EvalReport) -> Iterator[str]:
     yield f"{len(lost)} of {len(report.results)}. All of them, then the first of each task type:\n"
     yield "```"
     yield f"envloop replay list --run {report.run} --max-reward 0.999 --store {store}"
-    by_type: dict[str, list[Mapping[str, Any]]] = {}
+    by_type: dict[str, list[dict[str, Any]]] = {}
     for row in lost:
         by_type.setdefault(row["task_type"], []).append(row)
     each = max(1, _FAILED_SHOWN // len(by_type))
     for kind, rows in sorted(by_type.items()):
         for row in rows[:each]:
-            ended = str(row["status"]).replace("_", " ")
-            yield f"envloop replay show {row['id'][:12]} --store {store}  # {kind} {row['task_id']}: {ended}"
+            what = _md(f"{kind} {row['task_id']}: {str(row['status']).replace('_', ' ')}")
+            yield f"envloop replay show {row['id'][:12]} --store {store}  # {what}"
     yield "```\n"
 
 
