@@ -29,7 +29,7 @@ def _eval(  # noqa: PLR0917 - options of the command line
     engine: Annotated[
         str | None,
         typer.Option(
-            help="vllm, transformers, openai (vLLM by URL), chat (any chat completions, by text); expert, explorer, "
+            help="vllm, transformers, openai (vLLM by URL), chat (any chat endpoint, by text); expert, explorer, "
             "repair, near_miss, random, noop; default the recipe's."
         ),
     ] = None,
