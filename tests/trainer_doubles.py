@@ -76,6 +76,7 @@ def make_episode(
         prompt_ids=tuple(chat.prompt(prompt)),
         turns=tuple(made),
         error="" if status.scored else "the double was told to fail",
+        metadata=request.metadata,
     )
 
 

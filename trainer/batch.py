@@ -56,11 +56,13 @@ def episode_row(
     sampled each token, so a correction by importance weights of tokens holds for them; without it leave them out.
     ``keep_constrained``: train on episodes whose turns were held to a grammar: their logprobs are those of the
     constrained distribution, which no weights of the policy have, and which the correction takes for the policy's own.
+    An episode of an engine that tells texts alone is left out always: its ids are nobody's.
 
     Raises InfrastructureError where lengths disagree or the episode is longer than
     ``max_tokens``.
     """
     left_out = (episode.mixed and not keep_mixed) or (episode.constrained and not keep_constrained)
+    left_out = left_out or episode.text_only
     reward = None if left_out else episode.training_reward
     if reward is not None and not math.isfinite(reward):
         raise InfrastructureError(

@@ -80,15 +80,19 @@ def _sft(  # noqa: PLR0917 - options of the command line
     output: Output = None,
     allow_eval_split: AllowEval = None,
     collect: Annotated[int | None, typer.Option(help="First play this many tasks with the expert.")] = None,
+    check: Check = False,
     merge: Merge = False,
     push: Push = None,
     as_json: Json = False,
 ) -> None:
-    """Supervised fine-tuning on stored episodes, with the tokens and masks as they were played."""
+    """Supervised fine-tuning on stored episodes, with the tokens and masks as they were played, or on a chat file."""
     more = [*([] if collect is None else [f"sft.collect={collect}"]), *_outputs(merge, push)]
     recipe = _recipe(
         config, [*(sets or ()), *more], "sft", debug=debug, resume=resume, output=output, allow=allow_eval_split
     )
+    if check:
+        _check(recipe, as_json=as_json)
+        return
     from trainer.outputs import finish_run
     from trainer.sft import train_sft
 
@@ -102,6 +106,9 @@ def _sft(  # noqa: PLR0917 - options of the command line
             "episodes": result.episodes,
             "left_out": result.left_out,
             "adapter": str(result.adapter),
+            "best_step": result.best_step,
+            "best_success": result.best_success,
+            "stopped_early": result.stopped_early,
         },
     )
 
@@ -210,6 +217,18 @@ def _preferred(as_json: bool, recipe: TrainConfig, result: PreferenceResult, uni
 def _outputs(merge: bool, push: str | None) -> list[str]:
     """The options of what a run makes of its adapter, as overrides of the recipe."""
     return [*(["output.merge=true"] if merge else []), *([f"output.push={push}"] if push else [])]
+
+
+def _check(recipe: TrainConfig, *, as_json: bool) -> None:
+    from trainer.sft_rows import check_sft
+    from trainer.sft_validation import check_overlap, sft_report_view
+
+    report = check_sft(recipe)
+    if as_json:
+        typer.echo(json.dumps(report.to_json(), sort_keys=True))
+    else:
+        console(stderr=False).print(sft_report_view(report))
+    check_overlap(report.overlap, recipe.data.allow_eval_split)
 
 
 def _recipe(

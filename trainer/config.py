@@ -130,6 +130,9 @@ class TrainConfig(Section):
             **_small_preferences("dpo", self.dpo, micro_batch=1),
             **_small_preferences("kto", self.kto, micro_batch=2),
             "eval.limit": min(self.eval.limit or 10, 10),
+            "eval.samples": min(self.eval.samples, 2),
+            "eval.every": min(self.eval.every, 1),
+            "eval.tasks": min(self.eval.tasks, 4),
             "run.save_every": 1,
         }
         return _validated(apply_overrides(self.model_dump(), small), "the recipe with --debug")

@@ -22,12 +22,13 @@ from rollout_server.types import PolicyVersion
 from trainer.checkpoint import open_run_folder, read_state
 from trainer.config import TrainConfig
 from trainer.grpo_run import GrpoResult, GrpoRun, keeps_mixed, rollout_template
+from trainer.held_out import open_held_out
 from trainer.loops import LoopThread
 from trainer.models import LoadedModel, load_model, weights_dtype
 from trainer.monitors import open_sinks
 from trainer.rollouts import RolloutBatch, prompt_of, training_reward
 from trainer.samples import EpisodeSamples
-from trainer.services import SCRIPTED_ENGINES, OpenedRollouts, open_rollouts
+from trainer.services import UNTRAINED_ENGINES, OpenedRollouts, open_rollouts
 from trainer.splits import SplitGuard
 from trainer.status import run_status
 from trainer.trl_seams import (
@@ -114,7 +115,7 @@ def train_grpo(
     """
     if config.recipe != recipe:
         raise ConfigError(f"this is a recipe for {config.recipe}", hint=f"run envloop train {config.recipe}")
-    if service is None and config.rollout.url is None and config.rollout.engine in SCRIPTED_ENGINES:
+    if service is None and config.rollout.url is None and config.rollout.engine in UNTRAINED_ENGINES:
         raise ConfigError(f"the engine {config.rollout.engine} learns nothing", hint="set rollout.engine = 'vllm'")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("GRPO runs in one training process", hint="start it without accelerate launch or torchrun")
@@ -152,6 +153,9 @@ def train_grpo(
         run.sinks = sinks
         run.samples = EpisodeSamples(config, sinks)
         stack.enter_context(experimental_silenced())
+        run.held_out = open_held_out(
+            config, service, loop, run.policy_at, run.record, console=console, checkpoint=checkpoint
+        )
         trainer = _trainer(config, loaded, run, loss_observer, make_trainer)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
         run.result.steps = trainer.state.global_step
@@ -180,7 +184,7 @@ def _trainer(
         train_dataset=Dataset.from_dict({"prompt": [prompt_of(i) for i in range(rows)]}),
         processing_class=loaded.tokenizer.hf,
         peft_config=loaded.peft_config,
-        callbacks=[run.callback()],
+        callbacks=[run.callback(), *run.held_out],  # an evaluation is no part of the step that it follows
         loss_observer=loss_observer,
         complete=run.complete,
         keep_checkpoints=config.run.keep_checkpoints,

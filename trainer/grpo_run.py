@@ -17,6 +17,7 @@ from rollout_server.types import PolicyVersion, RewardWeights, RolloutRequest, S
 from trainer.advantages import ORACLE_TERMS, step_credit
 from trainer.checkpoint import read_state, write_state
 from trainer.config import TrainConfig
+from trainer.held_out import HeldOutCallback
 from trainer.loops import LoopThread
 from trainer.lora import PolicyPublisher
 from trainer.models import LoadedModel
@@ -110,6 +111,7 @@ class GrpoRun:
         self.result = GrpoResult(config.run.output_dir)
         self.sinks: list[MetricSink] = []
         self.samples = EpisodeSamples(config, ())
+        self.held_out: list[HeldOutCallback] = []
         self.published_step = 0
         self.batch_metrics: Mapping[str, float] = {}
         self.times: Mapping[str, float] = {}
@@ -177,6 +179,13 @@ class GrpoRun:
         self.result.policies.append(version.name)
         self._on_policy(version)
 
+    def policy_at(self, model: Any, step: int) -> str:
+        """The version with the weights of this step, published where it is not yet."""
+        if self.published_step != step:
+            with self.clock.measure("publish"):
+                self.publish(model, step)
+        return self.bridge.policy
+
     def begin(self, model: Any, step: int) -> None:
         """Before the first batch: bring the engine to weights that are not the base model's."""
         if self._checkpoint is not None:
@@ -201,13 +210,16 @@ class GrpoRun:
         """Put what TRL does not know of into a checkpoint."""
         step = self.trainer.state.global_step if self.trainer is not None else 0
         self.record.save(checkpoint / RUN_RECORD, policies=self.publisher.number)
+        for callback in self.held_out:
+            callback.write_state(checkpoint)
         state = self.bridge.sampler.state_dict()
         write_state(checkpoint, self.config, step=step, policy=self.bridge.policy, sampler=state)
 
     def figures(self) -> dict[str, float]:
         """What is known of the step beside TRL's metrics."""
         mismatch = self.trainer.figures if self.trainer is not None else {}
-        return {**self.batch_metrics, **mismatch, **self.times}
+        played = {name: value for callback in self.held_out for name, value in callback.take().items()}
+        return {**self.batch_metrics, **mismatch, **self.times, **played}
 
     def save_record(self) -> None:
         """Write ``run.json``."""
@@ -234,8 +246,7 @@ class _GrpoCallback(TrainerCallback):
         self._run.clock.add("optimizer", time.perf_counter() - self._optimizing)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        with self._run.clock.measure("publish"):
-            self._run.publish(kwargs["model"], state.global_step)
+        self._run.policy_at(kwargs["model"], state.global_step)
         self._run.times = self._run.clock.figures()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:

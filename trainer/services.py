@@ -19,9 +19,20 @@ from trainer.config import TrainConfig
 from trainer.models import model_source, weights_dtype
 from trainer.shared_gpu import AwakeWhilePlaying
 
-__all__ = ["SCRIPTED_ENGINES", "OpenedRollouts", "open_rollouts", "split_tasks", "store_url", "task_refs"]
+__all__ = [
+    "SCRIPTED_ENGINES",
+    "UNTRAINED_ENGINES",
+    "OpenedRollouts",
+    "open_rollouts",
+    "split_tasks",
+    "store_url",
+    "task_refs",
+]
 
 SCRIPTED_ENGINES = ("expert", "gold", "explorer", "repair", "near_miss", "random", "noop")
+UNTRAINED_ENGINES = (*SCRIPTED_ENGINES, "chat")
+"""Engines that take no adapters: what they play is no policy that a recipe trains."""
+_REMOTE_ENGINES = ("openai", "chat")
 
 
 def store_url(config: TrainConfig) -> str:
@@ -144,7 +155,7 @@ def task_refs(tasks: Sequence[Task]) -> list[TaskRef]:
 
 
 def _engine_model(config: TrainConfig, kind: str) -> str:
-    return config.model.name if kind == "openai" else model_source(config.model)
+    return config.model.name if kind in _REMOTE_ENGINES else model_source(config.model)
 
 
 def _engine_options(config: TrainConfig, kind: str) -> dict[str, Any]:
@@ -160,4 +171,7 @@ def _engine_options(config: TrainConfig, kind: str) -> dict[str, Any]:
         options["log_path"] = str(Path(config.run.output_dir) / "vllm.log")
     if kind == "transformers" and config.model.device != "auto":
         options["device"] = config.model.device
+    if kind in _REMOTE_ENGINES:  # by the names that OpenAI's own clients read; a key is in no recipe and no record
+        named = {"base_url": os.environ.get("OPENAI_BASE_URL"), "api_key": os.environ.get("OPENAI_API_KEY")}
+        options = {name: value for name, value in named.items() if value}
     return options | config.rollout.engine_options

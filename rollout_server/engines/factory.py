@@ -15,6 +15,7 @@ EngineKind = Literal[
     "vllm",
     "vllm_process",
     "openai",
+    "chat",
     "transformers",
     "expert",
     "gold",
@@ -54,6 +55,10 @@ def make_engine(kind: str, *, model: str | None = None, **options: Any) -> Engin
         if isinstance(options.get("base_url"), list | tuple):
             return _pool(model, **options)
         return _build(kind, OpenAIEngine, model=model, **options)
+    if kind == "chat":
+        from rollout_server.engines.chat_completions import ChatCompletionsEngine
+
+        return _build(kind, ChatCompletionsEngine, model=model, **options)
     if kind == "vllm":
         from rollout_server.engines.vllm import VllmEngine
 

@@ -203,7 +203,7 @@ class OpenAIEngine:
         if not ids:
             raise ConfigError(
                 f"the server at {self._shown} answers no token ids, so that rollouts cannot be exact",
-                hint=_HOW_TO_SERVE,
+                hint=f"{_HOW_TO_SERVE}; to evaluate by text alone take the engine chat",
             )
         if not logprobs or len(logprobs) != len(ids) or not all(isinstance(p, int | float) for p in logprobs):
             raise ConfigError(f"the server at {self._shown} answers no logprob for each id", hint=_HOW_TO_SERVE)

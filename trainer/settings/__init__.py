@@ -3,7 +3,7 @@
 from trainer.settings.base import Section
 from trainer.settings.curriculum import CurriculumSettings
 from trainer.settings.data import DataSettings, TaskSource
-from trainer.settings.evaluation import EvalSettings
+from trainer.settings.evaluation import EvalSettings, EvalSource
 from trainer.settings.grpo import GrpoSettings
 from trainer.settings.model import LORA_TARGETS, LoraSettings, ModelSettings
 from trainer.settings.output import OutputSettings
@@ -19,6 +19,7 @@ __all__ = [
     "DataSettings",
     "DpoSettings",
     "EvalSettings",
+    "EvalSource",
     "GrpoSettings",
     "KtoSettings",
     "LoraSettings",

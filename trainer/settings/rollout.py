@@ -19,6 +19,7 @@ class RolloutSettings(Section):
         "vllm_process",
         "transformers",
         "openai",
+        "chat",
         "expert",
         "gold",
         "explorer",
