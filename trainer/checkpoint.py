@@ -45,6 +45,7 @@ def lasting_settings(config: TrainConfig) -> dict[str, Any]:
         lasting["sources"] = full["data"]["sources"]
         lasting["rollout"] = {k: full["rollout"][k] for k in ("group_size", "groups_per_step", "protocol")}
         lasting["iterations"] = config.grpo.iterations
+        lasting["init_adapter"] = full["lora"]["init_adapter"]  # what the KL term holds to
     return lasting
 
 

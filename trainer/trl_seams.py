@@ -10,7 +10,9 @@
   ``completion_ids`` then, and the loss takes them as they are.
 - ``_save_checkpoint`` writes into ``_get_output_dir()``; what it leaves out of a checkpoint are ``_step`` and
   ``_buffered_inputs``: how far the steps on one batch of episodes (``grpo.iterations``) have come.
-- ``"ref"`` among PEFT's adapters is the reference of the KL term; without it the reference is the adapter off.
+- ``"ref"`` among PEFT's adapters is the reference of the KL term; without it the reference is the adapter off. In a
+  checkpoint it must not be: transformers, finding a folder of an adapter there, would not load the trained one. It is
+  the recipe's ``lora.init_adapter`` in a resumed run too.
 - Trainers cast the adapter on 4-bit weights to bfloat16, which float16's gradient scaler cannot unscale: cast back.
 - ``_load_from_checkpoint`` of transformers reads the adapters in a checkpoint's sub-folders (``ref``, TRL's copy of an
   adapter that training began with) and then leaves the trained one, beside them, unread: read here.
@@ -20,6 +22,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +49,7 @@ __all__ = [
 ]
 
 _BUFFER_FILE = "envloop_batch.pt"
+_REFERENCE = "ref"
 
 type LossObserver = Callable[[Mapping[str, Any]], None]
 """Called with each micro-batch as it enters the loss: ``prompt_ids``, ``prompt_mask``, ``completion_ids``,
@@ -175,6 +179,7 @@ class OutsideEngineTrainer(ResumesAdapter, GRPOTrainer):  # type: ignore[misc] #
                 super()._save_checkpoint(model, trial)
             finally:
                 self._staging = None
+            shutil.rmtree(part / _REFERENCE, ignore_errors=True)
             if self.state.global_step % self.num_iterations:  # further steps on this batch are to come
                 torch.save(self._buffered_inputs, part / _BUFFER_FILE)
             self.save_more(part)
@@ -230,8 +235,8 @@ def _padded(rows: Sequence[Sequence[float]], *, like: torch.Tensor) -> torch.Ten
 
 def reference_is_base(trainer: OutsideEngineTrainer) -> None:
     """Let the KL term hold to the base model, where TRL would hold it to a copy of the adapter that it was given."""
-    if "ref" in trainer.model.peft_config:
-        trainer.model.delete_adapter("ref")
+    if _REFERENCE in trainer.model.peft_config:
+        trainer.model.delete_adapter(_REFERENCE)
 
 
 class QuietSFTTrainer(SFTTrainer):  # type: ignore[misc] # TRL ships no types
