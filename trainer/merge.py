@@ -54,7 +54,8 @@ class MergeReport:
         lost = "; most of the adapter is lost to rounding: merge in float32, or serve the adapter" if self.lost else ""
         return (
             f"{self.modules} layers merged into {self.dtype}; its logits differ by {self.error:.2e} from the adapter's "
-            f"(which changes the base model's by {self.effect:.2e}), the likeliest token agrees in {self.agreement:.0%}{lost}"
+            f"(which changes the base model's by {self.effect:.2e}), the likeliest token agrees in "
+            f"{self.agreement:.0%}{lost}"
         )
 
     def to_json(self) -> dict[str, Any]:
