@@ -63,27 +63,36 @@ async def test_a_cpu_build_says_that_it_cannot_sleep(case: EngineCase) -> None:
     assert not engine.asleep
 
 
-def test_grpo_plays_a_group_over_it_and_swaps_its_adapter_in(
-    smollm2_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def small_model(folder: Path) -> Path:
+    """The tiny model with heads of the least size that vLLM's kernels take."""
+    from transformers import AutoConfig, Qwen2ForCausalLM
+
+    from trainer.tiny_model import save_tiny_model
+
+    save_tiny_model(folder)
+    config = AutoConfig.from_pretrained(folder, hidden_size=256, num_attention_heads=4, head_dim=64, dtype="float32")
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def test_grpo_plays_a_group_over_it_and_swaps_its_adapter_in(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     from trainer.config import parse_config
     from trainer.grpo import train_grpo
     from trainer.services import store_url
 
     config = parse_config(
         {
-            "model": {"name": str(smollm2_dir), "dtype": "float32", "device": "cpu", "gradient_checkpointing": False},
+            "model": {"name": str(small_model(tmp_path / "model")), "dtype": "float32", "device": "cpu"},
             "lora": {"r": 8, "alpha": 16},
             "data": {"sources": [{"env": "alfworld", "split": "generated_easy"}]},
             "rollout": {
                 "engine": "vllm_process",
                 "engine_options": {"kv_cache_gib": 0.5},
-                "protocol": "agentbench_classic",
                 "group_size": 4,
                 "groups_per_step": 1,
                 "max_turns": 2,
                 "max_tokens": 16,
-                "max_episode_tokens": 2048,
+                "max_episode_tokens": 8192,
             },
             "grpo": {"steps": 2, "learning_rate": 1e-3, "micro_batch": 2},
             "run": {"output_dir": str(tmp_path / "run"), "name": "shared", "report_to": ["jsonl"]},
