@@ -1,5 +1,4 @@
-"""The notebooks run from top to bottom as scripts, in debug mode, against a real env server; so do their exports, as Jupyter
-runs them."""
+"""The notebooks run as scripts, in debug mode, against a real env server, and their exports as Jupyter runs them."""
 
 from __future__ import annotations
 
