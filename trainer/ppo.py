@@ -85,9 +85,9 @@ class CriticTrainer(OutsideEngineTrainer):
     def _log_now(self, name: str, value: float) -> None:
         self._metrics["train"][name].append(value)
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        self.critic.save(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        self.critic.save(Path(output_dir))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
