@@ -85,9 +85,9 @@ class CriticTrainer(OutsideEngineTrainer):
     def _log_now(self, name: str, value: float) -> None:
         self._metrics["train"][name].append(value)
 
-    def save_more(self, checkpoint: Path) -> None:
-        """The critic."""
-        self.critic.save(checkpoint)
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        self.critic.save(Path(output_dir))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)

@@ -81,7 +81,7 @@ class ResumesAdapter:
             model.set_adapter("default")
 
 
-class OutsideEngineTrainer(ResumesAdapter, GRPOTrainer):  # type: ignore[misc] # TRL ships no types
+class OutsideEngineTrainer(GRPOTrainer):  # type: ignore[misc] # TRL ships no types
     """GRPOTrainer whose samples come from an engine outside.
 
     Turns may have advantages of their own (``CREDIT_KEY``), the loss can be watched, time is measured, and a checkpoint
@@ -182,11 +182,7 @@ class OutsideEngineTrainer(ResumesAdapter, GRPOTrainer):  # type: ignore[misc] #
             shutil.rmtree(part / _REFERENCE, ignore_errors=True)
             if self.state.global_step % self.num_iterations:  # further steps on this batch are to come
                 torch.save(self._buffered_inputs, part / _BUFFER_FILE)
-            self.save_more(part)
             self._complete(part)
-
-    def save_more(self, checkpoint: Path) -> None:
-        """Add what a subclass keeps to a checkpoint, before it appears."""
 
     def restore_batch(self, checkpoint: Path) -> None:
         """Go on in the middle of a batch of episodes where the checkpoint was. Call it when training begins."""

@@ -253,6 +253,7 @@ def test_private_names_are_where_they_were() -> None:
         "_calculate_rewards",
         "_generate_and_score_completions",
         "_load_optimizer_and_scheduler",
-        "_save_checkpoint",
+        "_save_optimizer_and_scheduler",
+        "_load_from_checkpoint",
     ):
         assert callable(getattr(GRPOTrainer, name)), "PPO's critic hangs on it"
