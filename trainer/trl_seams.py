@@ -10,6 +10,7 @@
   ``completion_ids`` then, and the loss takes them as they are.
 - ``_save_checkpoint`` writes into ``_get_output_dir()``; what it leaves out of a checkpoint are ``_step`` and
   ``_buffered_inputs``: how far the steps on one batch of episodes (``grpo.iterations``) have come.
+- ``_get_per_token_logps_and_entropies`` does every forward pass, and what it answers for padding is masked out.
 - ``"ref"`` among PEFT's adapters is the reference of the KL term; without it the reference is the adapter off. In a
   checkpoint it must not be: transformers, finding a folder of an adapter there, would not load the trained one. It is
   the recipe's ``lora.init_adapter`` in a resumed run too.
@@ -24,7 +25,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -153,11 +154,32 @@ class OutsideEngineTrainer(GRPOTrainer):  # type: ignore[misc] # TRL ships no ty
                 )
         return figures | mismatch_figures(own[mask], sampled[mask])
 
-    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
-        if not self._scoring:
-            return super()._get_per_token_logps_and_entropies(*args, **kwargs)
-        with self._clock.measure("score"):
-            return super()._get_per_token_logps_and_entropies(*args, **kwargs)
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """As TRL's, without the columns in which a part of the batch has padding alone: all rows are as wide as the
+        longest episode of a step, and most episodes are far shorter. What is left out is answered with 0."""
+        compute = super()._get_per_token_logps_and_entropies
+        parts = []
+        with self._clock.measure("score") if self._scoring else nullcontext():
+            for rows in torch.arange(len(input_ids)).split(batch_size or len(input_ids)):
+                ids, mask = input_ids[rows], attention_mask[rows]
+                used = mask.any(0).nonzero()
+                first, end = int(used[0]), int(used[-1]) + 1
+                beyond = ids.size(1) - end
+                found = compute(model, ids[:, first:end], mask[:, first:end], logits_to_keep - beyond, **options)
+                parts.append(
+                    [p if p is None or not p.dim() else torch.nn.functional.pad(p, (0, beyond)) for p in found]
+                )
+        logps, entropies, losses = zip(*parts, strict=True)
+        loss = None if losses[0] is None else torch.stack(losses).mean()
+        return torch.cat(logps), None if entropies[0] is None else torch.cat(entropies), loss
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         with self._clock.measure("prepare"):

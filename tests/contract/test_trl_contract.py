@@ -243,3 +243,30 @@ def test_trained_weights_go_back_to_float32_and_the_rest_is_left_alone(folder: P
     for weight in model.parameters():
         kinds[weight.requires_grad].add(weight.dtype)
     assert kinds == {True: {torch.float32}, False: {torch.bfloat16}}
+
+
+def test_padding_is_not_computed_and_changes_nothing(tmp_path: Path, folder: Path) -> None:
+    import torch
+    from trl import GRPOTrainer
+
+    probe = Probe(tmp_path, folder, rows=rows)
+    ids = torch.arange(40, 40 + 4 * 12).reshape(4, 12)
+    mask = torch.ones(4, 12, dtype=torch.long)
+    mask[:, 0] = mask[:2, 1] = mask[:2, 8:] = mask[2:, 11:] = 0  # prompts of 4 columns, completions of 8
+    widths: list[int] = []
+    hook = probe.trainer.model.register_forward_pre_hook(
+        lambda _, args, kwargs: widths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    with torch.no_grad():
+        ours = probe.trainer._get_per_token_logps_and_entropies(
+            probe.trainer.model, ids, mask, 8, batch_size=2, compute_entropy=True
+        )
+        assert widths == [6, 10], "every part of the batch is as wide as its longest row"
+        theirs = GRPOTrainer._get_per_token_logps_and_entropies(
+            probe.trainer, probe.trainer.model, ids, mask, 8, compute_entropy=True
+        )
+    hook.remove()
+    for own, other in zip(ours[:2], theirs[:2], strict=True):
+        assert own.shape == other.shape == (4, 8)
+        assert torch.allclose(own * mask[:, 4:], other * mask[:, 4:], atol=1e-5)
+    assert ours[2] is None

@@ -145,7 +145,6 @@ def _(ADAPTER, ENVIRONMENT, SPLIT, config):
 def _(config, mo, plain, report):
     from trainer.eval_compare import compare_reports, load_baseline
     from trainer.eval_report import write_report
-
     from trainer.services import store_url
 
     # With an adapter: task by task against the model without it.
