@@ -102,8 +102,8 @@ def warm_up(model: Path, folder: Path, arguments: argparse.Namespace) -> Path:
         "collect": arguments.episodes,
         "learning_rate": 1e-3,
         "epochs": 1.0,
-        "effective_batch": 32,
-        "micro_batch": 32,
+        "effective_batch": 16,
+        "micro_batch": 16,
         "max_length": 1024,
         "max_grad_norm": 1.0,
     }
