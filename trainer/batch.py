@@ -38,6 +38,10 @@ class Row:
                 hint="the rollout server and this trainer disagree on the record of an episode",
             )
 
+    def without_tokens(self, dummy_id: int) -> Row:
+        """The same episode with nothing to learn from it: one token with mask 0, its reward as it was."""
+        return Row(self.prompt_ids, (dummy_id,), (0,), (0.0,), self.reward, trained=False)
+
 
 def episode_row(
     episode: Episode, *, dummy_id: int, max_tokens: int, keep_mixed: bool = True, keep_constrained: bool = False

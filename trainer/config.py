@@ -16,7 +16,9 @@ from pydantic import ValidationError, model_validator
 from envs.alfworld.shaping import SHAPING_TERMS as ALFWORLD_TERMS
 from envs.dbbench.shaping import SHAPING_TERMS as DBBENCH_TERMS
 from envs.errors import ConfigError
+from trainer.advantages import ORACLE_TERMS
 from trainer.settings import (
+    CurriculumSettings,
     DataSettings,
     EvalSettings,
     GrpoSettings,
@@ -39,6 +41,7 @@ class TrainConfig(Section):
     model: ModelSettings = ModelSettings()
     lora: LoraSettings = LoraSettings()
     data: DataSettings = DataSettings()
+    curriculum: CurriculumSettings = CurriculumSettings()
     rollout: RolloutSettings = RolloutSettings()
     grpo: GrpoSettings = GrpoSettings()
     sft: SftSettings = SftSettings()
@@ -58,6 +61,7 @@ class TrainConfig(Section):
             if self.rollout.max_tokens >= self.rollout.max_episode_tokens:
                 raise ValueError("rollout.max_tokens (one turn) must be below rollout.max_episode_tokens (an episode)")
             self._check_shaping()
+            self._check_oracle()
         elif self.sft.effective_batch % self.sft.micro_batch:
             raise ValueError(
                 f"sft.effective_batch ({self.sft.effective_batch}) must be a multiple of sft.micro_batch "
@@ -78,6 +82,14 @@ class TrainConfig(Section):
                     known = ", ".join(told) or "none"
                     raise ValueError(f"rollout.reward_shaping.{env}.{term}: {env} has no such term; known: {known}")
 
+    def _check_oracle(self) -> None:
+        silent = {source.env for source in self.data.sources} - ORACLE_TERMS.keys()
+        if self.grpo.advantage == "oracle_potential" and silent:
+            raise ValueError(
+                f"grpo.advantage = 'oracle_potential': {sorted(silent)[0]!r} tells no potential; "
+                f"known: {', '.join(sorted(ORACLE_TERMS))}"
+            )
+
     def debugged(self) -> TrainConfig:
         """The same recipe in small: it ends in minutes and touches every part. 10 to 50 episodes."""
         small: dict[str, Any] = {
@@ -87,6 +99,7 @@ class TrainConfig(Section):
             "rollout.max_tokens": min(self.rollout.max_tokens, 64),
             "grpo.steps": min(self.grpo.steps, 2),
             "grpo.micro_batch": 1,
+            "grpo.further_groups": min(self.grpo.further_groups, 3),
             "sft.collect": min(self.sft.collect, 12),
             "sft.limit": min(self.sft.limit or 50, 50),
             "sft.steps": min(self.sft.steps or 2, 2),

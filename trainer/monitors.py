@@ -80,9 +80,10 @@ class JsonlSink:
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = []
         if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if line and json.loads(line)["step"] <= after_step]
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            whole = [line for line in lines if line.endswith("\n")]  # a kill may have cut the last one
+            kept = [line for line in whole if line.strip() and json.loads(line)["step"] <= after_step]
+        path.write_text("".join(kept), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:

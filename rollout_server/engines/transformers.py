@@ -182,17 +182,21 @@ class TransformersEngine:
         """Step until nobody waits. Whatever is raised belongs to those who wait, not to this task."""
         await asyncio.sleep(_GATHER_S)
         while self._drop_ended() or self._waiting:
-            adapter = (self._sampling or self._waiting)[0].adapter
             batch: list[_Job] = []
-            try:
-                self._admit(adapter)
-                batch = [job for job in self._sampling if job.adapter == adapter][: self._max_batch]
-                self._sampling = [job for job in self._sampling if job not in batch] + batch  # policies take turns
-                await self._in_thread(self._step, batch)
-            except Exception as error:
+            turn = asyncio.ensure_future(self._turn(batch))
+            await asyncio.wait([turn])
+            if (error := turn.exception()) is not None:
                 self._fail(batch or [*self._waiting, *self._sampling], f"the model failed: {error!r}", error)
                 self._pool.clear()  # nobody knows how far the step came
                 self._waiting, self._sampling = [*self._sampling, *self._waiting], []
+
+    async def _turn(self, batch: list[_Job]) -> None:
+        """One step for the policy whose turn it is; ``batch`` is filled with those who take part."""
+        adapter = (self._sampling or self._waiting)[0].adapter
+        self._admit(adapter)
+        batch += [job for job in self._sampling if job.adapter == adapter][: self._max_batch]
+        self._sampling = [job for job in self._sampling if job not in batch] + batch  # policies take turns
+        await self._in_thread(self._step, batch)
 
     def _drop_ended(self) -> bool:
         """Answer those who have ended and let their slots go. Whether any goes on."""

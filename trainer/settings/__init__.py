@@ -1,6 +1,7 @@
 """The sections of a recipe, a file each: every setting documented in place, with its bounds."""
 
 from trainer.settings.base import Section
+from trainer.settings.curriculum import CurriculumSettings
 from trainer.settings.data import DataSettings, TaskSource
 from trainer.settings.evaluation import EvalSettings
 from trainer.settings.grpo import GrpoSettings
@@ -11,6 +12,7 @@ from trainer.settings.sft import SftSettings
 
 __all__ = [
     "LORA_TARGETS",
+    "CurriculumSettings",
     "DataSettings",
     "EvalSettings",
     "GrpoSettings",
