@@ -1,5 +1,5 @@
-"""A small model learns DB Bench's basic level on one core of a CPU: GRPO must win 10 of 100 held-out tasks more than the
-supervised fine-tuning that it began with.
+"""A small model learns DB Bench's basic level on one core of a CPU: GRPO must win 10 of 100 held-out tasks more than
+the supervised fine-tuning that it began with.
 
     python benchmarks/learning_dbbench.py [--json] [--quick] [--seed N] [--folder DIR]
 
