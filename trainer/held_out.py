@@ -263,7 +263,9 @@ class HeldOutCallback(TrainerCallback):
         import torch
 
         training = model.training
-        with torch.random.fork_rng():  # an engine in this process may draw from the same generators
+        with torch.random.fork_rng(
+            range(torch.cuda.device_count())
+        ):  # an engine in this process may draw from the same generators
             episodes = self._player.play(model, step)
         model.train(training)
         metrics = held_out_metrics(episodes)
