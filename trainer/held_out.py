@@ -207,7 +207,7 @@ class HeldOutCallback(TrainerCallback):
         config: the recipe; ``eval`` and ``run`` are read.
         player: who plays the tasks.
         save: writes the model's weights of a step, with their record, to a folder that is not there yet.
-        console: told of every evaluation; None says nothing.
+        console: told of every evaluation where ``run.report_to`` names it.
         restored: the checkpoint that the run goes on from. Raises ConfigError where it is not this run's.
 
     ``state`` is what was found so far. ``stopped`` says that patience is at its end. ``take`` gives the metrics of an
@@ -226,7 +226,7 @@ class HeldOutCallback(TrainerCallback):
         self._config = config
         self._player = player
         self._save = save
-        self._console = console
+        self._console = console if "console" in config.run.report_to else None
         self._pending: dict[str, float] = {}
         self._folder = config.run.output_dir
         self.state = HeldOutState() if restored is None else self._restore(restored)
@@ -267,7 +267,9 @@ class HeldOutCallback(TrainerCallback):
         import torch
 
         training = model.training
-        with torch.random.fork_rng():  # an engine in this process may draw from the same generators
+        with torch.random.fork_rng(
+            range(torch.cuda.device_count())
+        ):  # an engine in this process may draw from the same generators
             episodes = self._player.play(model, step)
         model.train(training)
         metrics = held_out_metrics(episodes)

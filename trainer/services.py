@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.client import EnvClient
+from envs.errors import ConfigError
 from envs.types import Split, Task
 from rollout_server.config import RolloutServerSettings, open_service
 from rollout_server.engines.base import Engine
@@ -174,4 +175,9 @@ def _engine_options(config: TrainConfig, kind: str) -> dict[str, Any]:
     if kind in _REMOTE_ENGINES:  # by the names that OpenAI's own clients read; a key is in no recipe and no record
         named = {"base_url": os.environ.get("OPENAI_BASE_URL"), "api_key": os.environ.get("OPENAI_API_KEY")}
         options = {name: value for name, value in named.items() if value}
+        if not {**options, **config.rollout.engine_options}.get("base_url"):
+            raise ConfigError(
+                f"the engine {kind} needs the address of a server",
+                hint="set OPENAI_BASE_URL, or rollout.engine_options.base_url (envloop eval --base-url)",
+            )
     return options | config.rollout.engine_options

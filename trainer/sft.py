@@ -181,7 +181,6 @@ def _held_out(  # noqa: PLR0917
             f"eval.every plays what is trained, and the engine {config.rollout.engine} takes no adapters",
             hint="set rollout.engine to vllm or transformers (sft.expert says who collects), or eval.every = 0",
         )
-    shown = console if "console" in config.run.report_to else None
     loop = stack.enter_context(LoopThread())
     if config.lora.full:
         tasks = loop.run(list_evaluation_tasks(config)).played
@@ -193,7 +192,7 @@ def _held_out(  # noqa: PLR0917
             loaded.tokenizer.hf.save_pretrained(str(folder))
             record.save(folder / ADAPTER_RECORD, step=step)
 
-        return [HeldOutCallback(config, player, save=save, console=shown, restored=checkpoint)]
+        return [HeldOutCallback(config, player, save=save, console=console, restored=checkpoint)]
     opened = loop.run(open_rollouts(config))
     stack.callback(lambda: loop.run(opened.close()))
     if opened.engine is not None:
@@ -210,7 +209,7 @@ def _held_out(  # noqa: PLR0917
     def publish(model: Any, step: int) -> str:
         return publisher.publish(model, step=step).name
 
-    return open_held_out(config, opened, loop, publish, record, console=shown, checkpoint=checkpoint)
+    return open_held_out(config, opened, loop, publish, record, console=console, checkpoint=checkpoint)
 
 
 def _from_checkpoint(config: TrainConfig, checkpoint: Path) -> LoadedModel:

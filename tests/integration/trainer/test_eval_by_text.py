@@ -153,6 +153,14 @@ def test_messages_are_what_a_strict_provider_takes() -> None:
     assert answer_text({"content": None}) == ""
 
 
+def test_a_server_must_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    arguments = ["--env", "alfworld", "--split", "generated_easy_eval", "--engine", "chat", "--model", "m"]
+    result = CliRunner().invoke(eval_app, [*arguments, "--output", str(tmp_path)])
+    assert isinstance(result.exception, ConfigError)
+    assert "--base-url" in str(result.exception)
+
+
 def test_it_trains_nothing(tmp_path: Path) -> None:
     tree = {"rollout": {"engine": "chat"}, "run": {"output_dir": str(tmp_path / "run")}}
     with pytest.raises(ConfigError, match="the engine chat learns nothing"):
