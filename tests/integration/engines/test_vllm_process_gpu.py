@@ -1,4 +1,4 @@
-"""vLLM's sleep mode itself, on a GPU: the memory comes back, and what it samples afterwards is what it sampled before."""
+"""vLLM's sleep mode itself, on a GPU: the memory comes back, and afterwards it samples what it sampled before."""
 
 from __future__ import annotations
 
