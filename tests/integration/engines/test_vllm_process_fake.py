@@ -150,6 +150,13 @@ async def test_a_process_that_died_is_started_again_with_its_adapters(
     assert seen(journal).count("/v1/load_lora_adapter") == 2
 
 
+async def test_a_death_after_the_last_episode_costs_nothing(engine: VllmProcessEngine) -> None:
+    async with AwakeWhilePlaying(engine):
+        await kill(engine)
+    async with AwakeWhilePlaying(engine):
+        await engine.generate(turn(engine, PolicyVersion()))
+
+
 async def test_what_it_said_before_it_died_is_in_the_error(journal: Path, tmp_path: Path) -> None:
     engine = make_engine(journal, "--die", log_path=tmp_path / "run" / "vllm.log")
     with pytest.raises(BackendUnavailable, match=r"exit status 3.*\n.*Free memory on device") as caught:
