@@ -104,10 +104,9 @@ def merge_adapter(
         merged.save_pretrained(str(part))
         tokenizer.hf.save_pretrained(str(part))
         del merged, model, base
-        untyped: Any = AutoModelForCausalLM.from_pretrained(str(part), dtype=wanted)  # the stub of `to` is broken
-        again = untyped.to(where).eval()
+        again: Any = AutoModelForCausalLM.from_pretrained(str(part), dtype=wanted)
         with torch.inference_mode():
-            said = again(input_ids=ids).logits.float()
+            said = again.to(where).eval()(input_ids=ids).logits.float()
         report = MergeReport(
             made,
             count,

@@ -124,7 +124,7 @@ def _data(record: Any) -> str:
 
 
 def _figures(run: Run, merged: MergeReport | None) -> str:
-    rows: list[tuple[str, ...]] = []
+    rows = []
     for name in curves_of([run]):
         values = [float(m[name]) for m in run.metrics if isinstance(m.get(name), int | float)]
         best = min(values) if name in ("loss", "grad_norm", "kl", "mismatch/kl") else max(values)
@@ -135,23 +135,17 @@ def _figures(run: Run, merged: MergeReport | None) -> str:
     if best_one is not None and best_one.metric:
         text += f"\n\nBest by {best_one.metric}: step {best_one.adapter.step}, {best_one.value:.3f}."
     if run.evaluations:
-        rows = []
+        judged: list[tuple[Any, ...]] = []
         for e in run.evaluations:
             overall = e.get("overall") or {}
             low, high = overall.get("low"), overall.get("high")
             interval = f"{low:.3f} to {high:.3f}" if low is not None and high is not None else ""
             success = f"{overall['success']:.3f}" if overall.get("success") is not None else ""
-            rows.append(
-                (
-                    f"{e.get('env')}/{e.get('split')}",
-                    str(e.get("policy", "")),
-                    success,
-                    interval,
-                    str(e.get("episodes", "")),
-                )
+            judged.append(
+                (f"{e.get('env')}/{e.get('split')}", e.get("policy", ""), success, interval, e.get("episodes", ""))
             )
         heads = ("evaluation", "policy", "success", "95 % interval", "episodes")
-        text += "\n\n" + _table(heads, rows)
+        text += "\n\n" + _table(heads, judged)
     if merged is not None:
         text += f"\n\nMerging: {merged.text}."
     return text

@@ -226,19 +226,19 @@ class VllmProcessEngine:
             await self._engine.unload_policy(name)
 
     async def sleep(self) -> None:
-        """Give the GPU's memory to others. What is being sampled is aborted. Idempotent; nothing where it cannot.
-
-        Raises: BackendUnavailable, TransportError.
+        """Give the GPU's memory to others. What is being sampled is aborted. Idempotent; nothing where it cannot, or
+        where the process has died: that gave its memory up, and ``start()`` tells. Raises: BackendUnavailable.
         """
         async with self._lock:
-            if self._can_sleep and not self._asleep:
+            if self._can_sleep and not self._asleep and self._server is not None and self._server.alive:
                 await self._post("/sleep", level="1")
                 self._asleep = True
 
     async def wake(self) -> None:
         """Take the memory back, forget cached prefixes, and load the adapters that wait. Idempotent.
 
-        Raises: BackendUnavailable (with the log's end) where the memory is not there; ConfigError; TransportError.
+        Raises: BackendUnavailable (with the log's end) where the memory is not there; ConfigError and TransportError
+        where an adapter cannot be loaded.
         """
         async with self._lock:
             if not self._asleep:

@@ -104,6 +104,37 @@ async def test_a_rollout_that_fails_puts_it_to_sleep_too(engine: VllmProcessEngi
     assert engine.asleep
 
 
+class OrderNoted:
+    """Stands for an engine that sleeps, and for a torch that has used a GPU: notes who was called when."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.cuda = self
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def empty_cache(self) -> None:
+        self.calls.append("empty_cache")
+
+    async def start(self) -> None:
+        self.calls.append("start")
+
+    async def wake(self) -> None:
+        self.calls.append("wake")
+
+    async def sleep(self) -> None:
+        self.calls.append("sleep")
+
+
+async def test_what_torch_holds_for_later_is_given_back_before_it_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    noted = OrderNoted()
+    monkeypatch.setitem(sys.modules, "torch", noted)
+    async with AwakeWhilePlaying(noted):
+        pass
+    assert noted.calls == ["empty_cache", "start", "wake", "sleep"]
+
+
 async def test_a_process_that_died_is_started_again_with_its_adapters(
     engine: VllmProcessEngine, journal: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -117,6 +148,13 @@ async def test_a_process_that_died_is_started_again_with_its_adapters(
     assert engine.pid != first
     assert "exit status -9" in caplog.text
     assert seen(journal).count("/v1/load_lora_adapter") == 2
+
+
+async def test_a_death_after_the_last_episode_costs_nothing(engine: VllmProcessEngine) -> None:
+    async with AwakeWhilePlaying(engine):
+        await kill(engine)
+    async with AwakeWhilePlaying(engine):
+        await engine.generate(turn(engine, PolicyVersion()))
 
 
 async def test_what_it_said_before_it_died_is_in_the_error(journal: Path, tmp_path: Path) -> None:

@@ -17,10 +17,12 @@ import torch
 from rich.console import Console
 from run_folders import make_run
 from trainer_doubles import ScriptedRollouts
+from typer.testing import CliRunner
 
 from envs.errors import ConfigError
 from trainer import merge
-from trainer.config import parse_config
+from trainer.cli import train_app
+from trainer.config import TrainConfig, parse_config
 from trainer.grpo import train_grpo
 from trainer.loops import LoopThread
 from trainer.merge import merge_adapter
@@ -209,6 +211,27 @@ def test_all_weights_have_nothing_to_merge(tiny_model: Path, tmp_path: Path) -> 
         merge_run(read_run(folder), tmp_path / "merged")
     with pytest.raises(ConfigError, match=r"output\.merge"):
         parse_config({"recipe": "sft", "lora": {"full": True}, "output": {"merge": True}})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "merge_and_push"),
+    [("grpo", ["--merge"], (True, None)), ("sft", ["--push", "me/mine"], (False, "me/mine"))],
+)
+def test_the_commands_options_reach_the_outputs(
+    recipe: str, options: list[str], merge_and_push: tuple[bool, str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    seen: list[TrainConfig] = []
+    done = SimpleNamespace(steps=1, policies=[], output_dir=Path("o"), episodes=0, left_out={}, adapter=Path("a"))
+    monkeypatch.setattr(f"trainer.{recipe}.train_{recipe}", lambda config, console: done)
+    monkeypatch.setattr("trainer.outputs.finish_run", lambda config, console: seen.append(config))
+    config = str(ROOT / f"configs/{recipe}-smollm2-cpu.toml")
+    assert CliRunner().invoke(train_app, [recipe, "--config", config, *options]).exit_code == 0
+    assert (seen[0].output.merge, seen[0].output.push) == merge_and_push
+    wrong = CliRunner().invoke(train_app, [recipe, "--config", config, "--push", "nowhere"])
+    assert isinstance(wrong.exception, ConfigError)
+    assert "output.push" in str(wrong.exception)
 
 
 # --- the hub -----------------------------------------------------------------------------------------------------
