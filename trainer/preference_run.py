@@ -191,7 +191,7 @@ def _limited[Row: (Pair, Verdict)](rows: list[Row], limit: int) -> list[Row]:
     """The first ``limit`` rows; of desirable and undesirable ones half each, as far as there are so many."""
     wanted = [not isinstance(row, Verdict) or row.desirable for row in rows]
     spare = {kind: limit - min(wanted.count(not kind), limit // 2) for kind in (True, False)}
-    kept = []
+    kept: list[Row] = []
     for row, kind in zip(rows, wanted, strict=True):
         if spare[kind] and len(kept) < limit:
             spare[kind] -= 1

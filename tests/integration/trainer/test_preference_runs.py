@@ -157,9 +157,7 @@ def test_dpo_widens_the_margin_and_resumes_to_the_same_losses_against_the_same_r
 def test_kto_widens_the_margin_between_desirable_and_undesirable(
     checked: tuple[PreferenceResult, str], database: str, tiny_model: Path, tmp_path: Path
 ) -> None:
-    config = recipe(
-        "kto", tiny_model, tmp_path / "run", database, scope="episode", limit=4, effective_batch=4, learning_rate=5e-3
-    )
+    config = recipe("kto", tiny_model, tmp_path / "run", database, scope="episode", limit=2, learning_rate=5e-3)
     result = train_kto(config)
     assert (result.steps, result.reference) == (3, "base")
     assert [sum(k[name] for k in result.report["kinds"]) for name in ("desirable", "undesirable")] == [1, 1]
