@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 __all__ = ["action_starts", "gae", "spread", "whitened"]
 
-type Tensor = Any
+type _Tensor = Any
 """A torch tensor; torch is imported where it is used."""
 
 
-def action_starts(mask: Tensor, level: Literal["token", "turn"]) -> Tensor:
+def action_starts(mask: _Tensor, level: Literal["token", "turn"]) -> _Tensor:
     """1 where an action begins, of shape (B, T) as ``mask``: at every token of the policy, or at the first of each run
     of them (a turn; the environment always speaks between two)."""
     mask = mask.bool()
@@ -25,7 +25,7 @@ def action_starts(mask: Tensor, level: Literal["token", "turn"]) -> Tensor:
     return mask & ~before
 
 
-def gae(values: Tensor, rewards: Tensor, starts: Tensor, *, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+def gae(values: _Tensor, rewards: _Tensor, starts: _Tensor, *, gamma: float, lam: float) -> tuple[_Tensor, _Tensor]:
     """Advantages and returns at the starts of actions, 0 elsewhere; each of shape (B, T).
 
     Args:
@@ -56,7 +56,7 @@ def gae(values: Tensor, rewards: Tensor, starts: Tensor, *, gamma: float, lam: f
     return advantages, torch.where(starts, advantages + values, torch.zeros_like(values))
 
 
-def spread(advantages: Tensor, starts: Tensor, mask: Tensor) -> Tensor:
+def spread(advantages: _Tensor, starts: _Tensor, mask: _Tensor) -> _Tensor:
     """Every token of the policy gets the advantage of its action, (B, T); other tokens get 0."""
     import torch
 
@@ -65,7 +65,7 @@ def spread(advantages: Tensor, starts: Tensor, mask: Tensor) -> Tensor:
     return advantages.gather(1, begun) * mask.to(advantages.dtype)
 
 
-def whitened(advantages: Tensor, mask: Tensor) -> Tensor:
+def whitened(advantages: _Tensor, mask: _Tensor) -> _Tensor:
     """Advantages with mean 0 and standard deviation 1 over the policy's tokens; 0 elsewhere."""
     kept = advantages[mask.bool()]
     if kept.numel() < 2:

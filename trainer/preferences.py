@@ -35,7 +35,7 @@ __all__ = [
     "verdict_rows",
 ]
 
-type Scope = Literal["turn", "episode"]
+type _Scope = Literal["turn", "episode"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class _Played:
         said = ((*t.ids, *t.environment_ids) for t in self.turns[:turn])
         return (*self.prompt_ids, *chain.from_iterable(said))
 
-    def side(self, turn: int, scope: Scope) -> Side:
+    def side(self, turn: int, scope: _Scope) -> Side:
         """What was said at a turn, or from there on; tokens of the environment after the policy's last are dropped."""
         turns = self.turns[turn : turn + 1] if scope == "turn" else self.turns[turn:]
         ids = tuple(i for t in turns for i in (*t.ids, *t.environment_ids))

@@ -48,19 +48,19 @@ def _():
         "T4": {
             "model.dtype": "float16",
             "lora.qlora": True,
-            "rollout.engine_options.gpu_memory_utilization": 0.75,
+            "rollout.engine_options.gpu_memory_utilization": 0.6,
             "rollout.max_episode_tokens": 2048,
             "rollout.max_tokens": 256,
         },
         "L4": {
             "model.dtype": "bfloat16",
             "lora.qlora": True,
-            "rollout.engine_options.gpu_memory_utilization": 0.8,
+            "rollout.engine_options.gpu_memory_utilization": 0.72,
             "rollout.max_episode_tokens": 4096,
         },
         "A100": {
             "model.dtype": "bfloat16",
-            "rollout.engine_options.gpu_memory_utilization": 0.8,
+            "rollout.engine_options.gpu_memory_utilization": 0.7,
             "rollout.max_episode_tokens": 8192,
         },
     }
