@@ -116,13 +116,13 @@ def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
         left_alone, resumed = steps_of(whole), steps_of(killed)
     if [m["step"] for m in resumed] != [*range(1, steps + 1)]:
         raise SystemExit(f"the killed run reports the steps {[m['step'] for m in resumed]}")
-    yield figures.value("kills", kills, "")
-    yield figures.value("steps", steps, "")
+    yield figures.value("grpo.resume.kills", kills, "")
+    yield figures.value("grpo.resume.steps", steps, "")
     for name in ("loss", "grad_norm", "kl", "entropy"):
         differences = [abs(a[name] - b[name]) for a, b in zip(left_alone, resumed, strict=True)]
-        yield Figure(f"largest difference of {name}", max(differences), "", "<= 1e-05", max(differences) <= 1e-5)
-    yield figures.value("smallest loss without sign", min(abs(m["loss"]) for m in left_alone), "")
-    yield figures.value("largest loss without sign", max(abs(m["loss"]) for m in left_alone), "")
+        yield Figure(f"grpo.resume.{name}_max_difference", max(differences), "", "<= 1e-05", max(differences) <= 1e-5)
+    yield figures.value("grpo.resume.loss_min_abs", min(abs(m["loss"]) for m in left_alone), "")
+    yield figures.value("grpo.resume.loss_max_abs", max(abs(m["loss"]) for m in left_alone), "")
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

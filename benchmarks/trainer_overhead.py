@@ -111,14 +111,14 @@ def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
     wall = marks[-1][0] - marks[0][0]
     generated = marks[-1][1] - marks[0][1]
     update = sum(step["time/update"] for step in steps)
-    yield figures.value("weights of the model", weights, "")
-    yield figures.value("steps", len(steps), "")
-    yield figures.value("time of a step", wall / len(steps), "s")
-    yield figures.value("generation, share of a step", generated / wall, "")
-    yield figures.value("forward, backward, optimizer, share of a step", update / wall, "")
-    yield figures.value("publishing a policy, share of a step", sum(s["time/publish"] for s in steps) / wall, "")
-    yield figures.value("time/overhead_share as the trainer reports it", steps[-1]["time/overhead_share"], "")
-    yield figures.at_most("overhead, share of a step", 1 - (generated + update) / wall, "", 0.10)
+    yield figures.value("trainer.overhead.weights", weights, "")
+    yield figures.value("trainer.overhead.steps", len(steps), "")
+    yield figures.value("trainer.overhead.step", wall / len(steps), "s")
+    yield figures.value("trainer.overhead.generation_share", generated / wall, "")
+    yield figures.value("trainer.overhead.update_share", update / wall, "")
+    yield figures.value("trainer.overhead.publish_share", sum(s["time/publish"] for s in steps) / wall, "")
+    yield figures.value("trainer.overhead.reported_share", steps[-1]["time/overhead_share"], "")
+    yield figures.at_most("trainer.overhead.share", 1 - (generated + update) / wall, "", 0.10)
 
 
 if __name__ == "__main__":
