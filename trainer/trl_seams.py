@@ -51,6 +51,7 @@ __all__ = [
 
 _BUFFER_FILE = "envloop_batch.pt"
 _REFERENCE = "ref"
+_SCORED_ROWS = 8  # of a step, for the mismatch where nothing else needs their logprobs
 
 type LossObserver = Callable[[Mapping[str, Any]], None]
 """Called with each micro-batch as it enters the loss: ``prompt_ids``, ``prompt_mask``, ``completion_ids``,
@@ -142,6 +143,9 @@ class OutsideEngineTrainer(GRPOTrainer):  # type: ignore[misc] # TRL ships no ty
             return figures
         own = batch.get("old_per_token_logps")
         if own is None:  # TRL needs them for its correction only: without it this is a forward pass of its own
+            few = slice(_SCORED_ROWS)
+            batch = {k: batch[k][few] for k in ("prompt_ids", "completion_ids", "prompt_mask", "completion_mask")}
+            mask, sampled = mask[few], sampled[few]
             ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
             attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
             with torch.no_grad():
