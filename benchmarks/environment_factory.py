@@ -2,8 +2,8 @@
 
     python benchmarks/environment_factory.py [--json] [--quick]
 
-A tiny model is taught to say one thing, a tool call with three random digits (AgentBench's protocol ends an episode
-that repeats itself), so that on both sides every episode has as many turns and every turn as many sampled tokens, from
+A tiny model is taught to say one thing, a tool call with a random number (AgentBench's protocol ends an episode that
+repeats itself), so that on both sides every episode has as many turns and every turn as many sampled tokens, from
 the same weights, in the same process. The tasks are the same too, and so is the env server; TRL's GRPOTrainer asks for
 a batch of episodes and scores it:
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import re
 import tempfile
 import threading
 import time
@@ -47,9 +48,11 @@ from trainer.settings import TaskSource
 from trainer.tiny_model import save_tiny_model
 from trainer.trl_seams import OutsideEngineTrainer, experimental_silenced
 
-SPLIT = "generated_easy"
-SURE = 0.9  # top-p: what the model is sure of is certain, and the digits stay open
-CONTEXT = 16_384
+SPLIT = "generated_very_easy"
+NUMBERS = range(10, 100)
+SURE = 0.9  # top-p: what the model is sure of is certain, and the number stays open
+CONTEXT = 8_192
+LESSONS = 300
 FASTER = 5
 
 
@@ -77,9 +80,9 @@ class TimedTrainer(OutsideEngineTrainer):
         return batch
 
 
-def turn(digits: str) -> str:
+def turn(number: int) -> str:
     """What the model says."""
-    return f"{render_tool_call(Action('take_action', {'action': f'look {" ".join(digits)}'}))}<|im_end|>"
+    return f"{render_tool_call(Action('take_action', {'action': f'look {number}'}))}<|im_end|>"
 
 
 def teach(folder: Path) -> None:
@@ -90,22 +93,27 @@ def teach(folder: Path) -> None:
 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = qwen2_5_chat_template
+    # Tokens that each occur once in a turn: what follows one hangs on nothing before it.
+    numbers = [f" {number}" for number in NUMBERS]
+    tokenizer.add_tokens([*re.findall(r"<tool_call>\n| ?[^ ]+(?= )| ?[^ ]+$", turn(0).partition(" 0")[0]), *numbers])
+    tokenizer.add_tokens(['"}}', "\n</tool_call>"])
     tokenizer.save_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     lead = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False)
+    for layer in model.model.layers:  # computed, and without effect: what is said hangs on the last token alone
+        torch.nn.init.zeros_(layer.self_attn.o_proj.weight).requires_grad_(False)
     draw = random.Random(0)
     torch.manual_seed(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for _ in range(150):
-        noise = torch.randint(3, len(tokenizer), (8, 40))
-        turns = [turn("".join(draw.choices("123456789", k=3))) for _ in range(8)]
+    for step in range(LESSONS):
+        optimizer.param_groups[0]["lr"] = 5e-3 * (1 - step / LESSONS)
+        turns = [turn(draw.choice(NUMBERS)) for _ in range(8)]
         said = torch.tensor([tokenizer.encode(text, add_special_tokens=False) for text in turns])
-        ids = torch.cat([noise, torch.tensor(lead).expand(8, -1), said], dim=1)
+        ids = torch.cat([torch.tensor(lead).expand(8, -1), said], dim=1)
         labels = ids.clone()
         labels[:, : -said.shape[1]] = -100
-        # Rotary positions: episodes are longer than these few tokens.
-        positions = torch.arange(ids.shape[1]) + torch.randint(0, CONTEXT - ids.shape[1], (8, 1))
-        loss = model(input_ids=ids, position_ids=positions, labels=labels).loss
+        loss = model(input_ids=ids, labels=labels).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -171,7 +179,7 @@ def play(model: Path, folder: Path, rows: list[dict[str, Any]], episodes: int, t
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     tokens = int(trainer.mask.sum())
-    each = len(tokenizer.encode(turn("123"), add_special_tokens=False))
+    each = len(tokenizer.encode(turn(10), add_special_tokens=False))
     if tokens != episodes * turns * each:
         raise RuntimeError(f"{tokens} tokens were sampled, expected {episodes} * {turns} * {each}")
     return Play(trainer.seconds, episodes, episodes * turns, tokens)
