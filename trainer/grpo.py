@@ -26,7 +26,7 @@ from trainer.checkpoint import open_run_folder, read_state, write_state
 from trainer.config import TrainConfig
 from trainer.loops import LoopThread
 from trainer.lora import PolicyPublisher
-from trainer.models import LoadedModel, load_model, weights_dtype
+from trainer.models import LoadedModel, liger_arguments, load_model, weights_dtype
 from trainer.monitors import MetricSink, example_text, finite_numbers, open_sinks
 from trainer.record import RUN_RECORD, TrainingRecord
 from trainer.rollouts import RolloutBatch, RolloutBridge, prompt_of, training_reward
@@ -114,6 +114,7 @@ def trl_arguments(config: TrainConfig, *, device: str) -> GRPOConfig:
         fp16=device == "cuda" and weights_dtype(config.model) == "float16",
         use_cpu=device == "cpu",
         gradient_checkpointing=config.model.gradient_checkpointing,
+        **liger_arguments(config.model, device),
         dataloader_pin_memory=device == "cuda",
         save_strategy="steps",
         save_steps=run.save_every,

@@ -22,7 +22,7 @@ from trainer.config import TrainConfig
 from trainer.datasets import IGNORED, SftRows, select_episodes, sft_rows
 from trainer.loops import LoopThread
 from trainer.lora import save_adapter
-from trainer.models import load_model, load_tokenizer, weights_dtype
+from trainer.models import liger_arguments, load_model, load_tokenizer, weights_dtype
 from trainer.monitors import MetricSink, example_text, finite_numbers, open_sinks
 from trainer.record import ADAPTER_RECORD, RUN_RECORD, TrainingRecord
 from trainer.sampler import TaskSampler
@@ -174,6 +174,7 @@ def _arguments(config: TrainConfig, *, device: str) -> SFTConfig:
         fp16=device == "cuda" and weights_dtype(config.model) == "float16",
         use_cpu=device == "cpu",
         gradient_checkpointing=config.model.gradient_checkpointing,
+        **liger_arguments(config.model, device),
         dataloader_pin_memory=device == "cuda",
         save_strategy="steps",
         save_steps=run.save_every,
