@@ -168,17 +168,18 @@ def parse_config(tree: Mapping[str, Any], *, where: str = "the configuration") -
     return _validated(tree, where)
 
 
-def load_config(path: Path, sets: Sequence[str] = ()) -> TrainConfig:
-    """Read a recipe and apply ``key=value`` overrides. Raises ConfigError for a missing or broken file or value."""
+def load_config(path: Path | None, sets: Sequence[str] = ()) -> TrainConfig:
+    """Read a recipe (None: every setting at its default) and apply ``key=value`` overrides. Raises ConfigError for a
+    missing or broken file or value."""
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = tomllib.loads(path.read_text(encoding="utf-8")) if path is not None else {}
     except OSError as error:
         raise ConfigError(
             f"cannot read {path}: {error.strerror}", hint="name a recipe, such as configs/*.toml"
         ) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is no TOML: {error}") from error
-    return _validated(apply_overrides(tree, dict(_override(text) for text in sets)), str(path))
+    return _validated(apply_overrides(tree, dict(_override(text) for text in sets)), str(path or "--set"))
 
 
 def _override(text: str) -> tuple[str, Any]:

@@ -24,7 +24,7 @@ from trainer.config import TrainConfig
 from trainer.grpo_run import GrpoResult, GrpoRun, keeps_mixed, rollout_template
 from trainer.held_out import open_held_out
 from trainer.loops import LoopThread
-from trainer.models import LoadedModel, load_model, weights_dtype
+from trainer.models import LoadedModel, liger_arguments, load_model, weights_dtype
 from trainer.monitors import open_sinks
 from trainer.rollouts import RolloutBatch, prompt_of, training_reward
 from trainer.samples import EpisodeSamples
@@ -74,6 +74,7 @@ def trl_arguments(config: TrainConfig, *, device: str) -> GRPOConfig:
         fp16=device == "cuda" and weights_dtype(config.model) == "float16",
         use_cpu=device == "cpu",
         gradient_checkpointing=config.model.gradient_checkpointing,
+        **liger_arguments(config.model, device),
         dataloader_pin_memory=device == "cuda",
         save_strategy="steps",
         save_steps=run.save_every,

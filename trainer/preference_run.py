@@ -22,7 +22,7 @@ from trainer.checkpoint import open_run_folder, read_state, write_state
 from trainer.config import TrainConfig
 from trainer.datasets import select_episodes
 from trainer.lora import save_adapter
-from trainer.models import LoadedModel, load_model, load_tokenizer, weights_dtype
+from trainer.models import LoadedModel, liger_arguments, load_model, load_tokenizer, weights_dtype
 from trainer.monitors import MetricSink, finite_numbers, open_sinks
 from trainer.preference_collect import collect_preferences
 from trainer.preference_report import REPORT_FILE, preference_report, print_report
@@ -137,6 +137,7 @@ def shared_arguments(config: TrainConfig, *, device: str) -> dict[str, Any]:
         "gradient_accumulation_steps": s.effective_batch // s.micro_batch,
         "max_length": None,  # TRL cuts at 1024 by default; rows are chosen by length already
         "remove_unused_columns": False,  # the masks are columns that TRL does not know
+        **liger_arguments(config.model, device),
         "bf16": device == "cuda" and weights_dtype(config.model) == "bfloat16",
         "fp16": device == "cuda" and weights_dtype(config.model) == "float16",
         "use_cpu": device == "cpu",

@@ -26,7 +26,7 @@ from trainer.held_out import FullModelPlayer, HeldOutCallback, open_held_out
 from trainer.held_out_tasks import list_evaluation_tasks
 from trainer.loops import LoopThread
 from trainer.lora import PolicyPublisher, save_adapter
-from trainer.models import LoadedModel, load_model, weights_dtype
+from trainer.models import LoadedModel, liger_arguments, load_model, weights_dtype
 from trainer.monitors import MetricSink, example_text, finite_numbers, open_sinks
 from trainer.record import ADAPTER_RECORD, RUN_RECORD, TrainingRecord, write_json
 from trainer.sampler import TaskSampler
@@ -265,6 +265,7 @@ def _arguments(config: TrainConfig, *, device: str) -> SFTConfig:
         fp16=device == "cuda" and weights_dtype(config.model) == "float16",
         use_cpu=device == "cpu",
         gradient_checkpointing=config.model.gradient_checkpointing,
+        **liger_arguments(config.model, device),
         dataloader_pin_memory=device == "cuda",
         save_strategy="steps",
         save_steps=run.save_every,

@@ -32,6 +32,13 @@ class ModelSettings(Section):
     """The attention kernel; ``auto`` leaves the choice to transformers."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: about a third slower, a fraction of the memory."""
+    template: Literal["expected", "any_chatml"] = "expected"
+    """Which chat template the model may have. ``expected``: one that writes what episodes are played with (those of
+    Qwen2.5's and Qwen3's instruct models, SmolLM2's), checked before anything is loaded. ``any_chatml``: any with
+    ChatML's turns; episodes are written in the expected form all the same, and the difference is only told."""
+    liger: Literal["auto", "on", "off"] = "auto"
+    """Liger's fused kernels for norms, rotary embedding and MLP (package liger-kernel, CUDA): less memory for
+    activations. ``auto`` takes them where they are installed and the model is on CUDA. TRL keeps its own head."""
     threads: int | None = Field(default=None, ge=1, le=256)
     """Threads of torch on CPU; None leaves torch's default. Leave cores to the engine that plays beside it."""
 
@@ -52,7 +59,7 @@ class LoraSettings(Section):
     full: bool = False
     """Train every weight and no adapter. Only for SFT: GRPO swaps adapters into the engine."""
     qlora: bool = False
-    """Hold the base weights in 4 bits (bitsandbytes NF4, CUDA only)."""
+    """Hold the base weights in 4 bits (bitsandbytes NF4). Made for CUDA; on a CPU it works, very slowly."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
