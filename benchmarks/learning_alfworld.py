@@ -50,9 +50,9 @@ COURSE = Course(
     grpo={
         "lora.r": 32,
         "lora.alpha": 64,
-        "grpo.steps": 70,
+        "grpo.steps": 130,
         "grpo.learning_rate": 1e-3,
-        "grpo.schedule": "linear",
+        "grpo.schedule": "cosine",
         "grpo.warmup": 0.05,
         "grpo.beta": 0.0,
         "grpo.importance_sampling": "off",
@@ -62,6 +62,7 @@ COURSE = Course(
         "rollout.max_turns": 12,
         "rollout.group_size": 8,
         "rollout.groups_per_step": 4,
+        "rollout.reward_invalid_action": 0.1,
         "rollout.reward_shaping": {"alfworld": {"potential": 0.0}},
     },
 )

@@ -62,7 +62,7 @@ def step_credit(settings: GrpoSettings, weights: RewardWeights) -> StepCredit | 
         return _times(weight, gigpo(episodes, weights=weights, gamma=settings.step_gamma, scale=scale))
 
     def oracle_rule(episodes: Sequence[Episode]) -> list[tuple[float, ...]]:
-        return _times(weight, oracle_potential(episodes, scale=scale))
+        return _times(weight, oracle_potential(episodes, scale=scale, invalid_cost=weights.invalid_action))
 
     return {"group": None, "gigpo": gigpo_rule, "oracle_potential": oracle_rule}[settings.advantage]
 
@@ -84,10 +84,14 @@ def gigpo(
     return [tuple(values) for values in out]
 
 
-def oracle_potential(episodes: Sequence[Episode], *, scale: Scale) -> list[tuple[float, ...]]:
+def oracle_potential(
+    episodes: Sequence[Episode], *, scale: Scale, invalid_cost: float = 0.0
+) -> list[tuple[float, ...]]:
     """The change of the potential in every own turn, against the turns of the whole group.
 
-    A turn without a step changed nothing: 0. Raises ConfigError for an environment that tells no potential.
+    A turn without a step changed nothing: 0. An invalid one is worth ``invalid_cost`` less: searching in the wrong
+    place changes the potential as little, and is far better. Raises ConfigError for an environment that tells no
+    potential.
     """
     changes: list[list[float]] = []
     for episode in episodes:
@@ -99,7 +103,11 @@ def oracle_potential(episodes: Sequence[Episode], *, scale: Scale) -> list[tuple
                 hint=f"take 'gigpo' or 'group'; a potential is told by {known}",
             )
         changes.append(
-            [math.fsum(s.shaping.get(term, 0.0) for s in turn.steps for term in terms) for turn in _own(episode)]
+            [
+                math.fsum(s.shaping.get(term, 0.0) for s in turn.steps for term in terms)
+                - invalid_cost * invalid_turn(turn)
+                for turn in _own(episode)
+            ]
         )
     flat = iter(normalised([value for values in changes for value in values], scale))
     return [tuple(next(flat) for _ in values) for values in changes]
