@@ -139,7 +139,7 @@ def _default_system(tokenizer: HFTokenizer) -> str | None:
 
 def _thinking(tokenizer: HFTokenizer) -> Literal["none", "switch", "always"]:
     on, off = (_render(tokenizer, _PROBE[:2], enable_thinking=on) for on in (True, False))
-    begun = on.rsplit(START_OF_TURN, 1)[-1]
+    begun = _render(tokenizer, _PROBE[:2]).rsplit(START_OF_TURN, 1)[-1]
     if "<think>" in begun and "</think>" not in begun:
         return "always"
     return "none" if on == off else "switch"

@@ -47,6 +47,7 @@ def ragged_attention(
         full = asked.new_zeros(high - low, heads, share, width)
         full[at] = asked[:, :, :n].permute(2, 0, 1, 3)
         scores = full @ keys[low:high, :, :seen].transpose(-1, -2)
+        assert ragged.bias is not None, "there is one wherever there are single tokens"
         weights = (scores.float() + ragged.bias).softmax(-1).to(values.dtype)
         out[:, :, :n] = (weights @ values[low:high, :, :seen])[at].permute(1, 2, 0, 3)
     for row, start, count, past in ragged.spans:

@@ -158,7 +158,7 @@ def test_another_qwen_is_refused_and_can_be_taken_all_the_same(qwen: HFTokenizer
     assert "any_chatml" in str(caught.value.hint)
     facts = check_template(qwen, accept="any_chatml")
     assert "differs" in str(facts.difference)
-    assert (facts.thinking == "always") == (name == "qwen3_5_think")
+    assert facts.thinking == ("always" if name == "qwen3_5_think" else "switch")
 
 
 def test_a_template_without_chatml_is_refused_even_so(qwen: HFTokenizer) -> None:
