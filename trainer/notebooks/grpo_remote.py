@@ -48,7 +48,9 @@ def _():
         "T4": {
             "model.dtype": "float16",
             "lora.qlora": True,
-            "rollout.engine_options.gpu_memory_utilization": 0.6,
+            "lora.r": 16,
+            "lora.alpha": 32,
+            "rollout.engine_options.gpu_memory_utilization": 0.72,
             "rollout.max_episode_tokens": 2048,
             "rollout.max_tokens": 256,
         },
