@@ -130,4 +130,5 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no run outlives this one
     figures.run(__doc__ or "", measure, options=_options)

@@ -47,8 +47,8 @@ def recipe(model: Path, out: Path, *, quick: bool) -> dict[str, Any]:
         "rollout": {
             "engine": "transformers",
             "group_size": 4,
-            "groups_per_step": 2 if quick else 4,
-            "max_turns": 5 if quick else 10,
+            "groups_per_step": 1 if quick else 4,
+            "max_turns": 3 if quick else 10,
             "max_tokens": 24,
             "max_episode_tokens": 4096,
             "reward_invalid_action": 0.1,
