@@ -33,6 +33,7 @@ COURSE = Course(
     bar=10.0,
     shape=ModelShape(hidden=448, intermediate=1536, layers=2, heads=7),
     recipe={
+        "model.autocast": True,
         "data.sources": [{"env": "dbbench", "split": "generated_basic"}],
         "rollout.protocol": "bare",
         "rollout.max_turns": 4,
