@@ -187,7 +187,7 @@ def _finished(split: str, index: int, scene: Scene, draft: Draft) -> Made:
         type=kind,
         tables=tuple(table.table for table in scene.tables),
         description=draft.question,
-        add_description=_described([table.table for table in scene.tables]),
+        add_description=_described([table.table for table in scene.tables], basic=GENERATED_SPLITS[split].basic),
         evidence=_evidence(scene, draft, answers),
         gold_answers=answers,
         gold_sql=statements,
@@ -229,10 +229,12 @@ def _carry_out(scene: Scene, draft: Draft, after: Scene) -> tuple[str, ...]:
     return tuple(write(tree, "mysql") for tree in trees)
 
 
-def _described(tables: Sequence[Table]) -> str:
-    """The tables' names and headers, in AgentBench's words."""
+def _described(tables: Sequence[Table], *, basic: bool) -> str:
+    """The tables' names and headers, in AgentBench's words; in fewer for a basic task."""
     if len(tables) == 1:
         headers = ",".join(tables[0].columns)
+        if basic:
+            return f"Table {tables[0].name}: {headers}."
         return f"The name of this table is {tables[0].name}, and the headers of this table are {headers}."
     parts = [
         f"The name of table {i} is {table.name}, and the headers of this table are {','.join(table.columns)}."

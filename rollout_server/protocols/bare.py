@@ -100,7 +100,9 @@ class _DbBenchSession:
         self._first = view
 
     def opening(self) -> Opening:
-        text = self._first.observation.text.rstrip()
+        facts = self._first.task.metadata
+        parts = (str(facts.get(name, "")) for name in ("evidence", "add_description", "description"))
+        text = "\n".join(part for part in parts if part)
         return Opening((Message(Role.SYSTEM, self._env.name), Message(Role.USER, text)))
 
     def parse(self, text: str) -> ParsedTurn:

@@ -68,7 +68,7 @@ def test_how_an_action_is_written() -> None:
 def test_a_database_is_asked_in_statements_and_told_the_answer(database: ProtocolSession) -> None:
     opening = database.opening()
     assert [m.role for m in opening.messages] == [Role.SYSTEM, Role.USER]
-    assert opening.messages[1].content == dbbench_view().observation.text.rstrip()
+    assert opening.messages[1].content == "The table is t.\nHow many?"
     parsed = database.parse("I count.\nSELECT COUNT(*) FROM t\n")
     assert parsed.actions == (Action("execute_sql", {"query": "SELECT COUNT(*) FROM t"}),)
     assert database.reply(parsed, [dbbench_view("[(4,)]")]) == (Message(Role.USER, "[(4,)]"),)
