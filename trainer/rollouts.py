@@ -96,9 +96,13 @@ class RolloutBridge:
         self._max_dead = max_dead_fraction
         self._check_task = check_task
         self._on_batch = on_batch
+        self._seen: tuple[str, int] | None = None
+        self._updates = 0
 
     def __call__(self, prompts: Sequence[str], trainer: Any = None) -> dict[str, list[Any]]:
         """Answer TRL. Raises InfrastructureError where too many episodes died or a record is malformed."""
+        if trainer is not None:
+            self._note_updates(trainer.state.global_step)
         batch = self.play(_rows(prompts, self._template.group_size))
         self._on_batch(batch)
         rows, episodes = batch.rows, batch.episodes
@@ -129,7 +133,14 @@ class RolloutBridge:
         episodes = [e for g in groups for e in g.episodes]
         limit = self._template.max_episode_tokens
         trained = [episode_row(e, dummy_id=self._dummy_id, max_tokens=limit, **self._keep) for e in episodes]
-        return RolloutBatch(groups, tuple(trained), self.policy, batch_metrics(groups, wall_s=wall))
+        figures = batch_metrics(groups, wall_s=wall, policy=self.policy, updates=self._updates)
+        return RolloutBatch(groups, tuple(trained), self.policy, figures)
+
+    def _note_updates(self, step: int) -> None:
+        """Count the optimizer steps that were made while one policy version stayed current: each leaves it behind."""
+        if self._seen is None or self._seen[0] != self.policy:
+            self._seen = (self.policy, step)
+        self._updates = step - self._seen[1]
 
     def _check(self, groups: Sequence[Group], request: RolloutRequest) -> None:
         sizes = [len(g.episodes) for g in groups]
