@@ -18,6 +18,7 @@ from envs.dbbench.shaping import SHAPING_TERMS as DBBENCH_TERMS
 from envs.errors import ConfigError
 from trainer.settings import (
     DataSettings,
+    DoctorSettings,
     EvalSettings,
     GrpoSettings,
     LoraSettings,
@@ -44,6 +45,7 @@ class TrainConfig(Section):
     sft: SftSettings = SftSettings()
     eval: EvalSettings = EvalSettings()
     run: RunSettings = RunSettings()
+    doctor: DoctorSettings = DoctorSettings()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -24,6 +24,7 @@ from rollout_server.service import RolloutService
 from rollout_server.types import PolicyVersion, RewardWeights, RolloutRequest, SamplingParams
 from trainer.checkpoint import open_run_folder, read_state, write_state
 from trainer.config import TrainConfig
+from trainer.diagnose.live import stop_if_asked
 from trainer.loops import LoopThread
 from trainer.lora import PolicyPublisher
 from trainer.models import LoadedModel, load_model, weights_dtype
@@ -338,3 +339,4 @@ class _GrpoCallback(TrainerCallback):
         self._run.result.metrics.append(metrics)
         for sink in self._run.sinks:
             sink.write(state.global_step, metrics)
+        stop_if_asked(self._run.sinks, control)

@@ -20,6 +20,7 @@ from rollout_server.types import RolloutRequest
 from trainer.checkpoint import open_run_folder, read_state, write_state
 from trainer.config import TrainConfig
 from trainer.datasets import IGNORED, SftRows, select_episodes, sft_rows
+from trainer.diagnose.live import stop_if_asked
 from trainer.loops import LoopThread
 from trainer.lora import save_adapter
 from trainer.models import load_model, load_tokenizer, weights_dtype
@@ -202,3 +203,4 @@ class _SftCallback(TrainerCallback):
         self._result.metrics.append(metrics)
         for sink in self._sinks:
             sink.write(state.global_step, metrics)
+        stop_if_asked(self._sinks, control)

@@ -2,6 +2,7 @@
 
 from trainer.settings.base import Section
 from trainer.settings.data import DataSettings, TaskSource
+from trainer.settings.doctor import DoctorSettings
 from trainer.settings.evaluation import EvalSettings
 from trainer.settings.grpo import GrpoSettings
 from trainer.settings.model import LORA_TARGETS, LoraSettings, ModelSettings
@@ -12,6 +13,7 @@ from trainer.settings.sft import SftSettings
 __all__ = [
     "LORA_TARGETS",
     "DataSettings",
+    "DoctorSettings",
     "EvalSettings",
     "GrpoSettings",
     "LoraSettings",
