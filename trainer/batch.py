@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from envs.errors import InfrastructureError
-from rollout_server.types import Episode, Group, Turn
+from rollout_server.types import Episode, EpisodeStatus, Group, Turn
 
-__all__ = ["Row", "batch_metrics", "episode_row", "invalid_turn"]
+__all__ = ["Row", "batch_metrics", "episode_row", "invalid_turn", "repeats"]
+
+_TRUNCATED = (EpisodeStatus.TRUNCATED_TURNS, EpisodeStatus.TRUNCATED_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +91,20 @@ def invalid_turn(turn: Turn) -> bool:
     return not turn.steps or any(not step.valid for step in turn.steps)
 
 
-def batch_metrics(groups: Sequence[Group], *, wall_s: float) -> dict[str, float]:
+def batch_metrics(
+    groups: Sequence[Group], *, wall_s: float, policy: str | None = None, updates: int = 0
+) -> dict[str, float]:
     """The figures of a batch, by the names that reports use.
 
     Means are over scored episodes; infrastructure failures are counted apart. ``group_reward_std`` is the mean over
     groups of the standard deviation of the training reward; ``groups_without_signal`` the share where it is 0.
+    ``truncated``: the share that a limit on tokens, turns or context ended. ``repeated``: the share that a rule on
+    repetition ended, or whose last three turns do the same. ``turn_tokens``: sampled tokens of a turn.
+    ``success/ENV/TYPE`` and ``episodes/ENV/TYPE``: by task type.
+
+    ``policy`` is the newest published version and ``updates`` the optimizer steps since it was published, beyond the
+    one
+    that it carries: ``policy_lag`` is how many versions, on average, the weights of a turn are behind the trainer's.
     """
     episodes = [e for g in groups for e in g.episodes]
     scored = [e for e in episodes if e.status.scored]
@@ -115,15 +127,40 @@ def batch_metrics(groups: Sequence[Group], *, wall_s: float) -> dict[str, float]
         out["rollout/success"] = fmean(e.success for e in scored)
         out["rollout/turns"] = fmean(len(e.turns) for e in scored)
         out["rollout/reward"] = fmean(e.training_reward or 0.0 for e in scored)
+        out["rollout/truncated"] = fmean(e.status in _TRUNCATED for e in scored)
+        out["rollout/repeated"] = fmean(repeats(e) for e in scored)
         for part in sorted({name for e in scored for name in e.reward_parts}):
             out[f"reward_part/{part}"] = fmean(e.reward_parts.get(part, 0.0) for e in scored)
+        for kind in sorted({f"{e.env}/{e.task.type}" for e in scored}):
+            wins = [e.success for e in scored if f"{e.env}/{e.task.type}" == kind]
+            out[f"episodes/{kind}"] = float(len(wins))
+            out[f"success/{kind}"] = fmean(wins)
     if turns:
         out["rollout/invalid_turns"] = fmean(invalid_turn(t) for t in turns)
+        out["rollout/turn_tokens"] = fmean(len(t.completion_ids) for t in turns)
+        if policy is not None:
+            newest = _version(policy)
+            out["rollout/policy_lag"] = updates + fmean(max(0, newest - _version(t.policy)) for t in turns)
     deviations = [_std(r) for g in groups if len(r := [e.training_reward for e in g.episodes if e.status.scored]) > 1]
     if deviations:
         out["rollout/group_reward_std"] = fmean(deviations)
         out["rollout/groups_without_signal"] = fmean(d < 1e-9 for d in deviations)
     return out
+
+
+def repeats(episode: Episode) -> bool:
+    """Whether a rule on repetition ended the episode, or its last three turns did, or said, one and the same thing."""
+    if episode.status is EpisodeStatus.REPETITION:
+        return True
+    last = [t for t in episode.turns if not t.given][-3:]
+    done = [[(s.action.name, dict(s.action.arguments)) for s in t.steps] or t.text.strip() for t in last]
+    return len(done) == 3 and done[0] == done[1] == done[2]
+
+
+def _version(policy: str) -> int:
+    """The number in a policy's name (``NAME-v3``); 0 for the base model and a name without one."""
+    match = re.search(r"-v(\d+)$", policy)
+    return int(match[1]) if match else 0
 
 
 def _std(rewards: Sequence[float | None]) -> float:

@@ -20,6 +20,7 @@ from trainer.advantages import ORACLE_TERMS
 from trainer.settings import (
     CurriculumSettings,
     DataSettings,
+    DoctorSettings,
     DpoSettings,
     EvalSettings,
     GrpoSettings,
@@ -56,6 +57,7 @@ class TrainConfig(Section):
     eval: EvalSettings = EvalSettings()
     run: RunSettings = RunSettings()
     output: OutputSettings = OutputSettings()
+    doctor: DoctorSettings = DoctorSettings()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -17,6 +17,7 @@ from rollout_server.types import PolicyVersion, RewardWeights, RolloutRequest, S
 from trainer.advantages import ORACLE_TERMS, step_credit
 from trainer.checkpoint import read_state, write_state
 from trainer.config import TrainConfig
+from trainer.diagnose.live import stop_if_asked
 from trainer.held_out import HeldOutCallback
 from trainer.loops import LoopThread
 from trainer.lora import PolicyPublisher
@@ -256,3 +257,4 @@ class _GrpoCallback(TrainerCallback):
         self._run.result.metrics.append(metrics)
         for sink in self._run.sinks:
             sink.write(state.global_step, metrics)
+        stop_if_asked(self._run.sinks, control)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from rollout_server.engines.base import Tokenizer
 from trainer.config import TrainConfig
+from trainer.diagnose.live import DoctorSink
 from trainer.record import write_json
 from trainer.status import StatusSink
 from trainer.trackers import TrackioSink, WandbSink
@@ -132,7 +133,7 @@ class TensorBoardSink:
 
 
 def open_sinks(config: TrainConfig, console: Console, *, steps: int, after_step: int = 0) -> list[MetricSink]:
-    """The sinks that ``run.report_to`` names, and the one that keeps the run's status."""
+    """The sinks that ``run.report_to`` names, the one that keeps the run's status, and the doctor."""
     folder = config.run.output_dir
     makers: dict[str, Any] = {
         "console": lambda: ConsoleSink(console, steps=steps),
@@ -141,19 +142,28 @@ def open_sinks(config: TrainConfig, console: Console, *, steps: int, after_step:
         "wandb": lambda: WandbSink(config, after_step=after_step),
         "trackio": lambda: TrackioSink(config, after_step=after_step),
     }
-    write_json(folder / "config.json", config.model_dump(mode="json"))
+    document = config.model_dump(mode="json")
+    write_json(folder / "config.json", document)
     sinks: list[MetricSink] = [makers[name]() for name in dict.fromkeys(config.run.report_to)]
     sinks.append(StatusSink(folder, steps=steps, after_step=after_step))
+    if config.doctor.every:  # the last one: what it says stands below the step's own line
+        doctor = DoctorSink(
+            folder,
+            document,
+            every=config.doctor.every,
+            stop_on=config.doctor.stop_on,
+            console=console if "console" in config.run.report_to else None,
+            after_step=after_step,
+        )
+        sinks.append(doctor)
     return sinks
 
 
 def finite_numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The finite numbers among metrics, as floats."""
-    return {
-        k: float(v)
-        for k, v in metrics.items()
-        if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)
-    }
+    """The finite numbers among metrics, as floats. A figure NAME that is NaN or infinite becomes ``non_finite/NAME``:
+    1.0, for no JSON can hold it and nobody should miss it."""
+    numbers = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    return {k if math.isfinite(v) else f"non_finite/{k}": v if math.isfinite(v) else 1.0 for k, v in numbers.items()}
 
 
 def example_text(

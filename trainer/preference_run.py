@@ -21,6 +21,7 @@ from rollout_server.types import Episode
 from trainer.checkpoint import open_run_folder, read_state, write_state
 from trainer.config import TrainConfig
 from trainer.datasets import select_episodes
+from trainer.diagnose.live import stop_if_asked
 from trainer.lora import save_adapter
 from trainer.models import LoadedModel, liger_arguments, load_model, load_tokenizer, weights_dtype
 from trainer.monitors import MetricSink, finite_numbers, open_sinks
@@ -276,3 +277,4 @@ class _Callback(TrainerCallback):
         self._result.metrics.append(metrics)
         for sink in self._sinks:
             sink.write(state.global_step, metrics)
+        stop_if_asked(self._sinks, control)

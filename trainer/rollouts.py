@@ -134,9 +134,13 @@ class RolloutBridge:
         self._further = further_groups
         self._check_task = check_task
         self._on_batch = on_batch
+        self._seen: tuple[str, int] | None = None
+        self._updates = 0
 
     def __call__(self, prompts: Sequence[str], trainer: Any = None) -> dict[str, list[Any]]:
         """Answer TRL. Raises InfrastructureError where too many episodes died or a record is malformed."""
+        if trainer is not None:
+            self._note_updates(trainer.state.global_step)
         batch = self.play(_rows(prompts, self._template.group_size))
         self._on_batch(batch)
         rows, episodes = batch.rows, batch.episodes
@@ -189,11 +193,19 @@ class RolloutBridge:
             tuple(g.group for g in made),
             tuple(r for g in made for r in g.rows),
             self.policy,
-            batch_metrics(played, wall_s=wall) | groups | self.sampler.metrics(),
+            batch_metrics(played, wall_s=wall, policy=self.policy, updates=self._updates)
+            | groups
+            | self.sampler.metrics(),
             None if self._credit is None else tuple(c for g in made for c in g.credit or ()),
             played,
             wall * waiting_share(played),
         )
+
+    def _note_updates(self, step: int) -> None:
+        """Count the optimizer steps that were made while one policy version stayed current: each leaves it behind."""
+        if self._seen is None or self._seen[0] != self.policy:
+            self._seen = (self.policy, step)
+        self._updates = step - self._seen[1]
 
     def _request(self, tasks: Sequence[TaskRef], seed: int) -> Sequence[Group]:
         request = replace(self._template, tasks=tuple(tasks), policy=self.policy, seed=seed)

@@ -22,6 +22,7 @@ from rollout_server.types import RolloutRequest
 from trainer.checkpoint import open_run_folder, read_state, write_state
 from trainer.config import TrainConfig
 from trainer.datasets import IGNORED, SftRows
+from trainer.diagnose.live import stop_if_asked
 from trainer.held_out import FullModelPlayer, HeldOutCallback, open_held_out
 from trainer.held_out_tasks import list_evaluation_tasks
 from trainer.loops import LoopThread
@@ -302,3 +303,4 @@ class _SftCallback(TrainerCallback):
         self._result.metrics.append(metrics)
         for sink in self._sinks:
             sink.write(state.global_step, metrics)
+        stop_if_asked(self._sinks, control)

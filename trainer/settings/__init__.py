@@ -3,6 +3,7 @@
 from trainer.settings.base import Section
 from trainer.settings.curriculum import CurriculumSettings
 from trainer.settings.data import DataSettings, TaskSource
+from trainer.settings.doctor import DoctorSettings
 from trainer.settings.evaluation import EvalSettings, EvalSource
 from trainer.settings.grpo import GrpoSettings
 from trainer.settings.model import LORA_TARGETS, LoraSettings, ModelSettings
@@ -17,6 +18,7 @@ __all__ = [
     "LORA_TARGETS",
     "CurriculumSettings",
     "DataSettings",
+    "DoctorSettings",
     "DpoSettings",
     "EvalSettings",
     "EvalSource",

@@ -107,9 +107,9 @@ def test_a_line_that_a_kill_cut_off_is_dropped(tmp_path: Path) -> None:
     assert path.read_text() == '{"step": 1, "loss": 1.0}\n'
 
 
-def test_only_finite_numbers_are_reported() -> None:
+def test_only_finite_numbers_are_reported_and_others_are_told_of() -> None:
     logs = {"loss": 1, "kl": 0.5, "nan": float("nan"), "inf": float("inf"), "text": "x", "flag": True, "none": None}
-    assert finite_numbers(logs) == {"loss": 1.0, "kl": 0.5}
+    assert finite_numbers(logs) == {"loss": 1.0, "kl": 0.5, "non_finite/nan": 1.0, "non_finite/inf": 1.0}
 
 
 def test_example_marks_exactly_the_trained_tokens(tokenizer: HFTokenizer) -> None:
