@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PY := .venv/bin/python
+# Where it is set, every process compiles torch and all the rest anew, and starts many seconds later.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup setup-test demo test test-slow test-gpu lint format types imports bench bench-learning lock clean
 

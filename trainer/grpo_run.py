@@ -21,7 +21,7 @@ from trainer.diagnose.live import stop_if_asked
 from trainer.held_out import HeldOutCallback
 from trainer.loops import LoopThread
 from trainer.lora import PolicyPublisher
-from trainer.models import LoadedModel
+from trainer.models import LoadedModel, template_line
 from trainer.monitors import MetricSink, example_text, finite_numbers
 from trainer.record import RUN_RECORD, TrainingRecord
 from trainer.rollouts import RolloutBatch, RolloutBridge
@@ -166,6 +166,7 @@ class GrpoRun:
         if not self._shown and "console" in self.config.run.report_to:
             self._shown = True
             row = next((r for r in batch.rows if r.trained), batch.rows[0])
+            self._console.print(template_line(self._loaded.tokenizer), style="dim", highlight=False)
             self._console.print("First episode; trained tokens are green:")
             self._console.print(
                 example_text(row.prompt_ids, row.completion_ids, row.mask, self._loaded.tokenizer), highlight=False

@@ -19,6 +19,7 @@ __all__ = [
     "load_model",
     "load_tokenizer",
     "model_source",
+    "template_line",
     "training_device",
     "weights_dtype",
 ]
@@ -118,10 +119,18 @@ def load_tokenizer(settings: ModelSettings) -> HFTokenizer:
         raise ConfigError(f"no tokenizer can be loaded from {source!r}: {error}", hint="check model.name") from error
     tokenizer = HFTokenizer(hf)
     facts = check_template(tokenizer, accept=settings.template)
-    (logger.info if facts.difference is None else logger.warning)("%s", facts.describe())
+    if facts.difference is not None:
+        logger.warning("%s", facts.describe())
     if hf.pad_token is None:
         hf.pad_token = hf.eos_token
     return tokenizer
+
+
+def template_line(tokenizer: HFTokenizer) -> str:
+    """What the model's chat template does, in a line for the console."""
+    from rollout_server.chat_template import check_template
+
+    return check_template(tokenizer, accept="any_chatml").describe()
 
 
 def load_model(settings: ModelSettings, lora: LoraSettings, *, seed: int) -> LoadedModel:

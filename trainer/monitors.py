@@ -170,7 +170,8 @@ def example_text(
     prompt_ids: Sequence[int], completion_ids: Sequence[int], mask: Sequence[int], tokenizer: Tokenizer
 ) -> Text:
     """A training row as a reader sees it: trained tokens in green, everything else dimmed."""
-    text = Text(tokenizer.decode(prompt_ids), style="dim")
+    text = Text()
+    text.append(tokenizer.decode(prompt_ids), style="dim")  # as the style of all it would dim the green too
     start = 0
     for end in range(1, len(mask) + 1):
         if end == len(mask) or mask[end] != mask[start]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -74,14 +74,13 @@ def _plan(  # noqa: PLR0917 - options of the command line
 def _settings(
     config: Path | None, sets: list[str] | None, *, model: str | None, recipe: str | None, context: int | None
 ) -> TrainConfig:
-    from trainer.config import TrainConfig, apply_overrides, load_config, parse_config
+    from trainer.config import apply_overrides, load_config, parse_config
     from trainer.plan import RECIPES
 
     if recipe is not None and recipe not in RECIPES:
         raise ConfigError(f"no recipe is called {recipe!r}", hint=f"known: {', '.join(RECIPES)}")
     # What a configuration may say depends on its recipe.
-    known = get_args(TrainConfig.model_fields["recipe"].annotation)
-    first = [f"recipe='{recipe if recipe in known else 'sft'}'"] if recipe is not None and config is None else []
+    first = [f"recipe='{recipe}'"] if recipe is not None and config is None else []
     tree = load_config(config, [*first, *(sets or ())]).model_dump()
     given: dict[str, Any] = {} if model is None else {"model.name": model}
     if context is not None:

@@ -23,7 +23,7 @@ from trainer.config import TrainConfig
 from trainer.datasets import select_episodes
 from trainer.diagnose.live import stop_if_asked
 from trainer.lora import save_adapter
-from trainer.models import LoadedModel, liger_arguments, load_model, load_tokenizer, weights_dtype
+from trainer.models import LoadedModel, liger_arguments, load_model, load_tokenizer, template_line, weights_dtype
 from trainer.monitors import MetricSink, finite_numbers, open_sinks
 from trainer.preference_collect import collect_preferences
 from trainer.preference_report import REPORT_FILE, preference_report, print_report
@@ -110,6 +110,7 @@ def run_preferences[Row: (Pair, Verdict)](
         elif not begun:
             write_json(config.run.output_dir / REPORT_FILE, report)
         if check or ("console" in config.run.report_to and checkpoint is None):
+            console.print(template_line(tokenizer), style="dim", highlight=False)
             print_report(console, report, rows, tokenizer)
         result = PreferenceResult(config.run.output_dir, None, len(rows), dict(found.left_out), report)
         if not check:

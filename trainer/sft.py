@@ -27,7 +27,7 @@ from trainer.held_out import FullModelPlayer, HeldOutCallback, open_held_out
 from trainer.held_out_tasks import list_evaluation_tasks
 from trainer.loops import LoopThread
 from trainer.lora import PolicyPublisher, save_adapter
-from trainer.models import LoadedModel, liger_arguments, load_model, weights_dtype
+from trainer.models import LoadedModel, liger_arguments, load_model, template_line, weights_dtype
 from trainer.monitors import MetricSink, example_text, finite_numbers, open_sinks
 from trainer.record import ADAPTER_RECORD, RUN_RECORD, TrainingRecord, write_json
 from trainer.sampler import TaskSampler
@@ -161,6 +161,7 @@ def _collect(config: TrainConfig, console: Console) -> None:
 def _show_example(rows: SftRows, loaded: LoadedModel, console: Console) -> None:
     split = next(i for i, label in enumerate(rows.labels[0]) if label != IGNORED)
     mask = [int(label != IGNORED) for label in rows.labels[0][split:]]
+    console.print(template_line(loaded.tokenizer), style="dim", highlight=False)
     console.print(f"{len(rows)} episodes; the first, trained tokens in green:")
     ids = rows.input_ids[0]
     console.print(example_text(ids[:split], ids[split:], mask, loaded.tokenizer), highlight=False)

@@ -120,6 +120,7 @@ def test_example_marks_exactly_the_trained_tokens(tokenizer: HFTokenizer) -> Non
     assert text.plain == "Task.lookYou seetake"
     green = "".join(text.plain[s.start : s.end] for s in text.spans if "green" in str(s.style))
     assert green == "looktake"
+    assert not str(text.style), "a style of all would dim the green too"
 
 
 def test_sampler_keeps_to_sources_weights_and_bounds() -> None:
