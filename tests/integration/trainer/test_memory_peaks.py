@@ -14,7 +14,7 @@ from trainer.model_shapes import ModelShape
 BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 
 
-@pytest.mark.parametrize(("rank", "checkpointing"), [(8, True), (None, False)])
+@pytest.mark.parametrize(("rank", "checkpointing"), [pytest.param(8, True, marks=pytest.mark.slow), (None, False)])
 def test_the_plan_is_what_the_allocator_counts(
     monkeypatch: pytest.MonkeyPatch, rank: int | None, checkpointing: bool
 ) -> None:
