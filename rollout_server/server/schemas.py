@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from envs.types import EpisodeStatus
-from rollout_server.store_stats import STATS_KEYS
+from rollout_server.store_stats import STATS_KEYS, EpisodeStats
 from rollout_server.types import RolloutRequest
 
 __all__ = [
@@ -137,23 +137,10 @@ class StatsQuery(_Filters):
     by: list[StatsKey] = Field([], max_length=len(STATS_KEYS), description="Group by these; repeat for more.")
 
 
-class _StatsRow(BaseModel):
-    key: dict[str, str]
-    episodes: int
-    scored: int
-    successes: int
-    success: float | None
-    reward: float | None
-    turns: float | None
-    tokens: float | None
-    policy_tokens: float | None
-    bytes: int
-
-
 class StatsAnswer(BaseModel):
-    """Figures of stored episodes, as ``rollout_server.store_stats.EpisodeStats`` describes them."""
+    """Figures of stored episodes."""
 
-    stats: list[_StatsRow]
+    stats: list[EpisodeStats]
 
 
 class ForkEpisode(BaseModel):
