@@ -15,12 +15,12 @@ from envs.sync_client import SyncEnvClient
 from trainer.environment_tools import AlfworldTools, DbBenchTools
 from trainer.splits import SplitGuard
 
-ROW = {"split": "generated_easy", "sample_seed": 3}
+ROW: dict[str, Any] = {"split": "generated_easy", "sample_seed": 3}
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[SyncEnvClient]:
-    settings = EnvServerSettings(envs=("alfworld", "dbbench"), dbbench={"url": "sqlite:"})
+    settings = EnvServerSettings.model_validate({"envs": ("alfworld", "dbbench"), "dbbench": {"url": "sqlite:"}})
     with SyncEnvClient.in_process(create_app(settings)) as client:
         yield client
 
@@ -71,7 +71,8 @@ def test_a_row_without_a_task_is_refused(client: SyncEnvClient, row: dict[str, A
 
 
 def test_evaluation_splits_are_refused_unless_named(client: SyncEnvClient) -> None:
-    for row in ({"split": "generated_eval", "sample_seed": 1}, {"task_id": "generated_eval/1"}):
+    rows: list[dict[str, Any]] = [{"split": "generated_eval", "sample_seed": 1}, {"task_id": "generated_eval/1"}]
+    for row in rows:
         with pytest.raises(ConfigError, match="evaluation split"):
             DbBenchTools(client).reset(**row)
     allowed = SplitGuard(("dbbench/generated_eval",))
