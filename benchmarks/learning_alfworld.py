@@ -50,9 +50,10 @@ COURSE = Course(
     grpo={
         "lora.r": 32,
         "lora.alpha": 64,
-        "grpo.steps": 130,
+        "grpo.steps": 90,
+        "model.autocast": True,
         "grpo.learning_rate": 1e-3,
-        "grpo.schedule": "cosine",
+        "grpo.schedule": "linear",
         "grpo.warmup": 0.05,
         "grpo.beta": 0.0,
         "grpo.importance_sampling": "off",
@@ -62,8 +63,6 @@ COURSE = Course(
         "rollout.max_turns": 12,
         "rollout.group_size": 8,
         "rollout.groups_per_step": 4,
-        "rollout.reward_invalid_action": 0.1,
-        "rollout.reward_shaping": {"alfworld": {"potential": 0.0}},
     },
 )
 

@@ -67,7 +67,7 @@ def trl_arguments(config: TrainConfig, *, device: str) -> GRPOConfig:
         vllm_importance_sampling_mode=g.importance_sampling if corrected else "token_truncate",
         vllm_importance_sampling_clip_max=g.importance_clip,
         shuffle_dataset=False,  # rows come in the sampler's order, in a resumed run too
-        bf16=device == "cuda" and weights_dtype(config.model) == "bfloat16",
+        bf16=config.model.autocast or (device == "cuda" and weights_dtype(config.model) == "bfloat16"),
         fp16=device == "cuda" and weights_dtype(config.model) == "float16",
         use_cpu=device == "cpu",
         gradient_checkpointing=config.model.gradient_checkpointing,

@@ -170,7 +170,7 @@ def _arguments(config: TrainConfig, *, device: str) -> SFTConfig:
         gradient_accumulation_steps=s.effective_batch // s.micro_batch,
         max_length=None,  # TRL cuts at 1024 by default; rows are chosen by length already
         packing=False,
-        bf16=device == "cuda" and weights_dtype(config.model) == "bfloat16",
+        bf16=config.model.autocast or (device == "cuda" and weights_dtype(config.model) == "bfloat16"),
         fp16=device == "cuda" and weights_dtype(config.model) == "float16",
         use_cpu=device == "cpu",
         gradient_checkpointing=config.model.gradient_checkpointing,

@@ -39,7 +39,7 @@ def ragged_attention(
     heads, width = key.shape[1], query.shape[-1]
     share = query.shape[1] // heads
     scale = 1 / math.sqrt(width) if scaling is None else scaling
-    asked = (query[0] * scale).unflatten(0, (heads, share))  # (h, H / h, N, D)
+    asked = (query[0] * scale).view(heads, share, -1, width)  # (h, H / h, N, D)
     out = torch.empty_like(asked)
     if n := ragged.singles:
         low, high, seen = ragged.low, ragged.high, ragged.width

@@ -255,7 +255,7 @@ class TransformersEngine:
 
         left, fed = _STEP_TOKENS, []
         for job in jobs:
-            if left > 0 and (ids := job.unread(left)):
+            if left > 0 and job.slot is not None and (ids := job.unread(left)):
                 fed.append((job, Piece(job.slot, ids)))
                 left -= len(ids)
         fed.sort(key=lambda pair: len(pair[1].ids) > 1)  # single tokens first
