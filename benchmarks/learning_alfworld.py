@@ -58,6 +58,7 @@ COURSE = Course(
         "grpo.beta": 0.0,
         "grpo.importance_sampling": "off",
         "grpo.advantage": "oracle_potential",
+        "grpo.step_invalid_cost": 0.3,
         "grpo.micro_batch": 2,
         "grpo.max_grad_norm": 1.0,
         "rollout.max_turns": 12,

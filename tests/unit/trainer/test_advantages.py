@@ -82,8 +82,8 @@ def test_oracle_pays_less_for_an_invalid_turn_than_for_one_that_changed_nothing(
     paid = oracle_potential([WON, silent], scale="none", invalid_cost=0.6)
     assert paid[1][2] == pytest.approx(free[1][2] - 0.6 + 0.1)  # a sixth of the cost is in the mean of six turns
     assert paid[0] == pytest.approx([value + 0.1 for value in free[0]])
-    weights = RewardWeights(invalid_action=0.6)
-    rule = step_credit(parse_config({"grpo": {"advantage": "oracle_potential", "step_scale": "none"}}).grpo, weights)
+    settings = {"advantage": "oracle_potential", "step_scale": "none", "step_invalid_cost": 0.6}
+    rule = step_credit(parse_config({"grpo": settings}).grpo, WEIGHTS)
     assert rule is not None
     assert rule([WON, silent])[1] == pytest.approx(paid[1])
 
