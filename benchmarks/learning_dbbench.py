@@ -4,7 +4,7 @@ the supervised fine-tuning that it began with.
     python benchmarks/learning_dbbench.py [--json] [--quick] [--seed N] [--folder DIR]
 
 A Qwen3 model of 5 million random weights with a vocabulary of the environment's words learns from a few thousand
-episodes of the expert, each seen twice, and is stopped early; then it plays itself, for the benchmark's own reward of 0
+episodes of the expert, each seen once, and is stopped early; then it plays itself, for the benchmark's own reward of 0
 or 1. Trained on ``generated_basic``, tested on 500 tasks of ``generated_basic_eval`` (other seeds), greedily and at
 temperature 1. Every episode, in training and in the test, has a database of its own on a private MariaDB or MySQL.
 
@@ -43,8 +43,8 @@ COURSE = Course(
         "rollout.engine_options": {"max_batch": 64, "merge_adapters": True},
     },
     sft={
-        "sft.collect": 3000,
-        "sft.epochs": 2.0,
+        "sft.collect": 4000,
+        "sft.epochs": 1.0,
         "sft.learning_rate": 1.5e-3,
         "sft.effective_batch": 8,
         "sft.micro_batch": 8,
