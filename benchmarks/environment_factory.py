@@ -233,7 +233,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
     import torch
 
     torch.set_num_threads(1)
-    episodes, turns = (8, 3) if arguments.quick else (32, 10)
+    episodes, turns = (8, 3) if arguments.quick else (64, 5)
     with tempfile.TemporaryDirectory(prefix="envloop-factory-") as name, ExitStack() as stack:
         folder = Path(name)
         model = save_tiny_model(folder / "model")
