@@ -26,6 +26,9 @@ class ModelSettings(Section):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Precision of the base weights and of the engine beside them; LoRA weights are always float32. ``auto`` takes what
     the device computes fast: bfloat16, or where it has none float16 on a GPU (a T4) and float32 on a CPU (most)."""
+    autocast: bool = False
+    """Multiply in bfloat16 while the weights are float32: a small model trains 1.6 times as fast on a CPU with such
+    kernels. The engine goes on in ``dtype``."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the trainer's copy of the model lives; ``auto`` takes CUDA where there is one."""
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 from protocol_samples import alfworld_view, dbbench_view
 
@@ -20,6 +23,11 @@ protocol = get_protocol("bare")
 @pytest.fixture
 def house() -> ProtocolSession:
     return protocol.session(ALFWORLD, alfworld_view(actions=ACTIONS))
+
+
+@pytest.fixture
+def database() -> ProtocolSession:
+    return protocol.session(DBBENCH, dbbench_view())
 
 
 def test_the_first_message_is_the_room_and_the_task(house: ProtocolSession) -> None:
@@ -57,10 +65,34 @@ def test_how_an_action_is_written() -> None:
     assert held.choices == 2
 
 
+def test_a_database_is_asked_in_statements_and_told_the_answer(database: ProtocolSession) -> None:
+    opening = database.opening()
+    assert [m.role for m in opening.messages] == [Role.SYSTEM, Role.USER]
+    assert opening.messages[1].content == "The table is t.\nHow many?"
+    parsed = database.parse("I count.\nSELECT COUNT(*) FROM t\n")
+    assert parsed.actions == (Action("execute_sql", {"query": "SELECT COUNT(*) FROM t"}),)
+    assert database.reply(parsed, [dbbench_view("[(4,)]")]) == (Message(Role.USER, "[(4,)]"),)
+    assert database.reply(parsed, [dbbench_view("")]) == (Message(Role.USER, "No response from database."),)
+
+
+@pytest.mark.parametrize("answers", [["4"], ["a, b", "ü"], []])
+def test_what_an_expert_answers_is_read_as_it_was_written(database: ProtocolSession, answers: list[str]) -> None:
+    text = protocol.render_action(DBBENCH, Action("commit_final_answer", {"answers": answers}))
+    (action,) = database.parse(text).actions
+    assert text == f"Answer: {action.arguments['answers']}"
+    assert json.loads(action.arguments["answers"]) == answers
+
+
+def test_a_turn_of_nothing_is_a_statement_that_the_database_refuses(database: ProtocolSession) -> None:
+    assert database.parse("").actions == (Action("execute_sql", {"query": ""}),)
+
+
 def test_its_limits() -> None:
     assert protocol.max_turns(ALFWORLD) == 20
     assert protocol.env_options(ALFWORLD) == {}
+    assert protocol.max_turns(DBBENCH) == 6
+    assert protocol.env_options(DBBENCH) == {"rules": "fc"}
     with pytest.raises(ConfigError, match="bare"):
-        protocol.session(DBBENCH, dbbench_view())
+        protocol.session(replace(DBBENCH, name="chess"), dbbench_view())
     with pytest.raises(InvalidOption, match="no tools"):
         protocol.constraint(ALFWORLD, Constrain.TOOLS)
