@@ -33,9 +33,6 @@ class ModelSettings(Section):
     """Where the trainer's copy of the model lives; ``auto`` takes CUDA where there is one."""
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     """The attention kernel; ``auto`` leaves the choice to transformers."""
-    autocast: bool = False
-    """Multiply matrices in bfloat16 while the weights stay as ``dtype`` says: on a CPU with bfloat16 kernels the
-    passes of float32 weights take two thirds of their time. A GPU does so by itself where ``dtype`` is bfloat16."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: about a third slower, a fraction of the memory."""
     threads: int | None = Field(default=None, ge=1, le=256)
