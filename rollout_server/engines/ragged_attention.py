@@ -41,7 +41,7 @@ def ragged_attention(
     scale = 1 / math.sqrt(width) if scaling is None else scaling
     asked = (query[0] * scale).view(heads, share, -1, width)  # (h, H / h, N, D)
     out = torch.empty_like(asked)
-    if n := ragged.singles:
+    if (n := ragged.singles) and ragged.bias is not None:
         low, high, seen = ragged.low, ragged.high, ragged.width
         at = ragged.rows[:n] - low
         full = asked.new_zeros(high - low, heads, share, width)
