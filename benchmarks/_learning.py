@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -112,7 +113,7 @@ def learn(course: Course, folder: Path) -> Iterator[Figure]:
 def prepare(course: Course, folder: Path) -> None:
     """What comes before GRPO: the model and its SFT."""
     for name, stage in (("words", _words), ("sft", _sft)):
-        once(folder / f"{name}.json", lambda stage=stage: stage(course, folder))
+        once(folder / f"{name}.json", partial(stage, course, folder))
 
 
 def once(file: Path, stage: Callable[[], dict[str, Any]]) -> dict[str, Any]:

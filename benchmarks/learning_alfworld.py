@@ -7,6 +7,8 @@ A Qwen3 model of 5 million random weights with a vocabulary of the environment's
 the explorer has played, then plays itself. Trained on ``generated_easy`` (rooms of 4 to 8 receptacles, all six types of
 tasks), tested on 500 tasks of ``generated_easy_eval`` (other floor plans, other seeds), greedily and at temperature 1.
 
+**The bar has not been met yet, and these settings have not been run to their end**: see docs/learning.md.
+
 ``--folder`` keeps what was trained; a stage that has ended is not run again there. ``--quick`` runs every stage in
 small, to show that it runs: it learns nothing.
 """
@@ -31,6 +33,7 @@ COURSE = Course(
     expert="explorer",
     bar=15.0,
     recipe={
+        "model.autocast": True,
         "data.sources": [{"env": "alfworld", "split": "generated_easy"}],
         "rollout.protocol": "bare",
         "rollout.max_turns": 16,
@@ -40,8 +43,8 @@ COURSE = Course(
         "rollout.engine_options": {"max_batch": 64, "merge_adapters": True},
     },
     sft={
-        "sft.collect": 2500,
-        "sft.steps": 500,
+        "sft.collect": 5000,
+        "sft.steps": 1200,
         "sft.learning_rate": 1e-3,
         "sft.effective_batch": 8,
         "sft.micro_batch": 4,
@@ -50,20 +53,17 @@ COURSE = Course(
     grpo={
         "lora.r": 32,
         "lora.alpha": 64,
-        "grpo.steps": 130,
-        "grpo.learning_rate": 1e-3,
-        "grpo.schedule": "cosine",
+        "grpo.steps": 120,
+        "grpo.learning_rate": 5e-4,
+        "grpo.schedule": "constant_with_warmup",
         "grpo.warmup": 0.05,
         "grpo.beta": 0.0,
         "grpo.importance_sampling": "off",
-        "grpo.advantage": "oracle_potential",
-        "grpo.micro_batch": 2,
+        "grpo.micro_batch": 4,
         "grpo.max_grad_norm": 1.0,
         "rollout.max_turns": 12,
         "rollout.group_size": 8,
-        "rollout.groups_per_step": 4,
-        "rollout.reward_invalid_action": 0.1,
-        "rollout.reward_shaping": {"alfworld": {"potential": 0.0}},
+        "rollout.groups_per_step": 8,
     },
 )
 

@@ -47,7 +47,7 @@ def compare(course: Course, folder: Path, *, steps: int, seeds: int) -> Iterator
         for rule in RULES:
             name = f"gigpo-{steps}-{rule}-{seed}"
             seeded = replace(course, seed=seed)
-            settings = {**course.grpo, "grpo.advantage": rule, "grpo.steps": steps, "rollout.reward_shaping": {}}
+            settings = {**course.grpo, "grpo.advantage": rule, "grpo.steps": steps}
 
             def stage(
                 seeded: Course = seeded, name: str = name, settings: dict[str, object] = settings

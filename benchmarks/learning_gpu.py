@@ -81,7 +81,8 @@ def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
             eval_tasks=2,
             bar=-100.0,
             recipe={**course.recipe, "rollout.max_turns": 3, "rollout.max_tokens": 8, "lora.r": 4, "lora.alpha": 8},
-            sft={**course.sft, "sft.collect": 4, "sft.steps": 1, "sft.effective_batch": 2, "sft.micro_batch": 2},
+            sft={**course.sft, "sft.collect": 4, "sft.steps": 1, "sft.effective_batch": 2, "sft.micro_batch": 2}
+            | {"sft.success_only": False},  # nobody wins in three turns
             grpo={**course.grpo, "grpo.steps": 1, "rollout.groups_per_step": 1, "rollout.group_size": 2}
             | {"grpo.micro_batch": 2},
         )

@@ -62,7 +62,7 @@ def step_credit(settings: GrpoSettings, weights: RewardWeights) -> StepCredit | 
         return _times(weight, gigpo(episodes, weights=weights, gamma=settings.step_gamma, scale=scale))
 
     def oracle_rule(episodes: Sequence[Episode]) -> list[tuple[float, ...]]:
-        return _times(weight, oracle_potential(episodes, scale=scale, invalid_cost=weights.invalid_action))
+        return _times(weight, oracle_potential(episodes, scale=scale, invalid_cost=settings.step_invalid_cost))
 
     return {"group": None, "gigpo": gigpo_rule, "oracle_potential": oracle_rule}[settings.advantage]
 

@@ -172,8 +172,9 @@ class OutsideEngineTrainer(GRPOTrainer):  # type: ignore[misc] # TRL ships no ty
         compute = super()._get_per_token_logps_and_entropies
         parts = []
         with self._clock.measure("score") if self._scoring else nullcontext():
-            for rows in torch.split(torch.arange(len(input_ids)), batch_size or len(input_ids)):
-                ids, mask = input_ids[rows], attention_mask[rows]
+            size = batch_size or len(input_ids)
+            for start in range(0, len(input_ids), size):
+                ids, mask = input_ids[start : start + size], attention_mask[start : start + size]
                 used = mask.any(0).nonzero()
                 first, end = int(used[0]), int(used[-1]) + 1
                 beyond = ids.size(1) - end

@@ -46,6 +46,10 @@ class GrpoSettings(Section):
     """Discount of the returns that ``gigpo`` compares: below 1 the shorter way to the same end is the better one."""
     step_scale: Literal["std", "none"] = "std"
     """Whether a turn's advantage is divided by the standard deviation of those that it is compared with."""
+    step_invalid_cost: float = Field(default=0.0, ge=0, le=10)
+    """What ``oracle_potential`` takes off a turn whose action was invalid or missing. Searching in the wrong place
+    changes the potential as little as an invalid action does, and is needed. Unlike ``rollout.reward_invalid_action``
+    it leaves the episode's reward alone, so that ending early wins nothing."""
     filter_groups: bool = False
     """Leave out groups whose episodes all have the same reward, and play others in their place (DAPO's dynamic
     sampling)."""

@@ -76,6 +76,18 @@ def test_oracle_by_hand() -> None:
         oracle_potential([replace(WON, env="other")], scale="none")
 
 
+def test_oracle_pays_less_for_an_invalid_turn_than_for_one_that_changed_nothing() -> None:
+    silent = replace(LOST, turns=(*LOST.turns[:2], replace(LOST.turns[2], steps=())))
+    free = oracle_potential([WON, silent], scale="none")
+    paid = oracle_potential([WON, silent], scale="none", invalid_cost=0.6)
+    assert paid[1][2] == pytest.approx(free[1][2] - 0.6 + 0.1)  # a sixth of the cost is in the mean of six turns
+    assert paid[0] == pytest.approx([value + 0.1 for value in free[0]])
+    settings = {"advantage": "oracle_potential", "step_scale": "none", "step_invalid_cost": 0.6}
+    rule = step_credit(parse_config({"grpo": settings}).grpo, WEIGHTS)
+    assert rule is not None
+    assert rule([WON, silent])[1] == pytest.approx(paid[1])
+
+
 def test_a_turn_is_paid_where_it_cost_and_the_benchmark_at_the_end() -> None:
     weights = RewardWeights(task=2.0, invalid_action=0.1, shaping={"alfworld": {"potential": 0.5}})
     episode = replace(
