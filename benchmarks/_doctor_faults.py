@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import math
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from _doctor_logs import Draft, Plan, make_plan, play
 
 from trainer.diagnose.log import RunLog
 
-__all__ = ["FAULTS", "faulty", "onset"]
+__all__ = ["FAULTS", "faulty", "onset", "real_logs"]
+
+_REAL = Path(__file__).resolve().parents[1] / "tests" / "data" / "doctor"
 
 
 def _grows(
@@ -259,3 +264,14 @@ def faulty(name: str, seed: int) -> RunLog:
 def onset(name: str, seed: int) -> float:
     """The share of the run after which the fault begins, where it has a beginning."""
     return _Injector(name, seed).onset
+
+
+def real_logs() -> dict[str, tuple[str | None, RunLog]]:
+    """The logs of real trainings by name, each with the check that must find something in it (None: healthy)."""
+    found = {}
+    for path in sorted(_REAL.glob("*.json.gz")):
+        document = json.loads(gzip.decompress(path.read_bytes()))
+        rows, config = tuple(document["rows"]), document["config"]
+        log = RunLog(rows, config["recipe"], config, document["record"], age_s=5.0)
+        found[path.name.removesuffix(".json.gz")] = (document["label"], log)
+    return found

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from doctor_samples import FAULTS, RECIPES, faulty, healthy, plain_log
+from doctor_samples import FAULTS, RECIPES, faulty, healthy, plain_log, real_logs
 
 from trainer.config import apply_overrides, parse_config
 from trainer.diagnose.checks import CHECKS, Report, diagnose, examine
 from trainer.diagnose.findings import Change, Finding, Severity
 from trainer.diagnose.log import EpisodeFact, RunLog
 from trainer.diagnose.names import CHECK_NAMES
+
+REAL = real_logs()
 
 
 def found(log: RunLog, check: str) -> list[Finding]:
@@ -36,6 +38,23 @@ def test_a_made_fault_is_found(name: str) -> None:
         assert f.cause
         assert f.advice
         assert f.figures
+
+
+@pytest.mark.parametrize("name", [n for n, (label, _) in REAL.items() if label is not None])
+def test_a_provoked_fault_is_found_in_the_log_of_a_real_training(name: str) -> None:
+    label, log = REAL[name]
+    assert label in {f.check for f in diagnose(log).problems}
+
+
+@pytest.mark.parametrize("name", [n for n, (label, _) in REAL.items() if label is None])
+def test_a_real_training_that_went_well_raises_no_alarm(name: str) -> None:
+    assert not [f.sentence() for f in diagnose(REAL[name][1]).problems]
+
+
+def test_there_are_real_logs_of_both_kinds() -> None:
+    labels = [label for label, _ in REAL.values()]
+    assert labels.count(None) >= 6
+    assert len(set(labels) - {None}) >= 12
 
 
 def test_at_most_one_of_twenty_healthy_logs_raises_an_alarm() -> None:
