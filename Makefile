@@ -2,8 +2,10 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PY := .venv/bin/python
+# Where it is set, every process compiles torch and all the rest anew, and starts many seconds later.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-test demo test test-slow test-gpu lint format types imports bench lock clean
+.PHONY: help setup setup-test demo test test-slow test-gpu lint format types imports bench bench-learning lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,6 +44,9 @@ imports: setup-test
 
 bench: setup-test ## first figures of every benchmark
 	scripts/bench.sh
+
+bench-learning: setup-test ## small models learn ALFWorld and DB Bench from nothing, beside each other (an hour on two cores)
+	scripts/bench_learning.sh
 
 lock: ## pin requirements/*.txt anew after a change of pyproject.toml
 	@UV="$$(scripts/bootstrap.sh --print-uv)" scripts/lock.sh

@@ -2,8 +2,9 @@
 
     python benchmarks/env_replicas.py [--json] [--quick]
 
-Each of 32 connections steps 64 ALFWorld episodes of its own with one batch request after the other; the client sends
-bytes that it has made beforehand and counts what succeeded, so that it leaves the processors to the server. Afterwards
+Each of 32 connections plays 64 ALFWorld episodes of a task of its own, with one batch request after the other and the
+actions of the environment's explorer, to their end; the client makes no more of an answer than to count what succeeded,
+so that it leaves the processors to the server. Afterwards
 episodes are played that alternate between two servers at every step, and must be as those of one server.
 """
 
@@ -25,10 +26,9 @@ from envs.server_process import server_process
 
 CONNECTIONS = 32
 EPISODES = 64  # of each connection
-STEPS = 45  # of an episode, before another takes its place
 BAR = 1.7
 HEAD = "POST /v1/batch/{} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
-ITEM = '{{"episode_id":"{}","step":{},"action":{{"name":"take_action","arguments":{{"action":"look"}}}}}}'
+ITEM = '{{"episode_id":"{}","step":{},"action":{}}}'
 NEW = '{{"env":"alfworld","sampler":{{"split":"generated","seed":{}}}}}'
 
 
@@ -51,20 +51,35 @@ class Wire:
         self._writer.close()
 
 
-async def connection(url: str, until: float, number: int) -> int:
+async def explored(url: str, number: int) -> list[str]:
+    """The explorer's actions for the task of a connection, as JSON."""
+    actions = []
+    async with EnvClient(url) as client:
+        view = await client.create("alfworld", split="generated", sample_seed=number)
+        while not view.status.over:
+            action = await client.expert_action(view.id, "explorer")
+            assert action is not None
+            actions.append(json.dumps({"name": action.name, "arguments": dict(action.arguments)}))
+            view = await client.step(view, action)
+    return actions
+
+
+async def connection(url: str, until: float, number: int, actions: list[str]) -> int:
     """Steps that one connection got done."""
     wire = Wire(*await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2])))
     done = 0
     while time.perf_counter() < until:
         made = json.loads(await wire.post("episodes", _list("items", [NEW.format(number)] * EPISODES)))
         ids = [result["episode"]["id"] for result in made["results"]]
-        for step in range(STEPS):
-            answer = await wire.post("steps", _list("items", [ITEM.format(one, step) for one in ids]))
+        for step, action in enumerate(actions):
+            answer = await wire.post("steps", _list("items", [ITEM.format(one, step, action) for one in ids]))
             good = answer.count(b'"ok":true')
             assert good == len(ids), answer[:300]
             if time.perf_counter() >= until:
                 break
             done += good
+        else:
+            continue
         await wire.post("close", _list("ids", [f'"{one}"' for one in ids]))
     wire.close()
     return done
@@ -79,9 +94,12 @@ async def rate(workers: int, seconds: float, folder: Path) -> float:
     journal = {"ENVLOOP_JOURNAL_URL": f"sqlite:///{folder / f'{workers}.sqlite'}"}
     args = ["--env", "alfworld", "--workers", str(workers), "--max-episodes", "4096"]
     with server_process(args, env=journal) as server:
-        await asyncio.gather(*(connection(server.url, time.perf_counter() + 2, n) for n in range(CONNECTIONS)))
+        plays = [await explored(server.url, number) for number in range(CONNECTIONS)]
+        warm = time.perf_counter() + 2
+        await asyncio.gather(*(connection(server.url, warm, n, play) for n, play in enumerate(plays)))
         began = time.perf_counter()
-        done = await asyncio.gather(*(connection(server.url, began + seconds, n) for n in range(CONNECTIONS)))
+        played = (connection(server.url, began + seconds, n, play) for n, play in enumerate(plays))
+        done = await asyncio.gather(*played)
         return sum(done) / (time.perf_counter() - began)
 
 

@@ -16,7 +16,7 @@ from envs.errors import InfrastructureError
 from envs.types import EnvSpec, EpisodeStatus, JsonObject, Observation, Task
 from rollout_server.chat import ChatFormat
 from rollout_server.constraints import Constrain, Constraint
-from rollout_server.engines.base import Engine, GenerationRequest, ScriptContext
+from rollout_server.engines.base import ChatContext, Engine, GenerationRequest, ScriptContext
 from rollout_server.env_episode import EnvEpisode
 from rollout_server.prefix import Prefix
 from rollout_server.protocols.base import AgentProtocol, Opening, ParsedTurn, ProtocolSession
@@ -27,9 +27,11 @@ from rollout_server.turn_sampling import Repin, TurnSampler, check_constrain
 from rollout_server.types import (
     Episode,
     FinishReason,
+    Message,
     PolicyVersion,
     RepetitionRule,
     RewardWeights,
+    Role,
     SamplingParams,
     StepRecord,
     Turn,
@@ -99,8 +101,8 @@ async def play_episode(
     answered otherwise than it was recorded or gives other tokens, or where the episode ends before it does.
 
     The record's metadata has ``invalid_turns`` beside the plan's: indices of turns with an invalid or missing action;
-    and, where the environment tells them, the ``backend`` that played it and, by name, how often each of its ``limits``
-    was met.
+    ``text_only`` where the engine tells no ids of its own; and, where the environment tells them, the ``backend`` that
+    played it and, by name, how often each of its ``limits`` was met.
     """
     check_constrain(engine, plan.protocol, plan.env, plan.constrain)
     sampler = TurnSampler(
@@ -132,6 +134,8 @@ class _Player:
         self._opening = Opening(())
         self._prompt_ids: tuple[int, ...] = ()
         self._turns: list[Turn] = []
+        self._text_only = bool(getattr(engine, "text_only", False))
+        self._said: list[Message] = []
         self._invalid: list[int] = []
         self._went_on = False
         self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -157,6 +161,7 @@ class _Player:
         session = plan.protocol.session(plan.env, view)
         self._initial = view.observation
         self._opening = session.opening()
+        self._said = list(self._opening.messages)
         self._prompt_ids = tuple(self._chat.prompt(self._opening.messages, self._opening.tools))
         prefix = plan.prefix
         if prefix:
@@ -182,6 +187,7 @@ class _Player:
             if index + 1 == max_turns:
                 break
             reply = session.reply(parsed, views)
+            self._said += (Message(Role.ASSISTANT, turn.text), *reply)
             closed = turn.completion_ids[-1] == self._engine.tokenizer.end_of_turn_id
             ids = self._chat.continuation(reply, closed=closed)
             text = "\n".join(message.content for message in reply)
@@ -275,7 +281,8 @@ class _Player:
         )
         constraint = plan.protocol.constraint(plan.env, plan.constrain, view.observation)
         sampling = plan.sampling.with_seed(seed)
-        return GenerationRequest(transcript.ids, sampling, self._sampler.policy, script, constraint)
+        chat = ChatContext(tuple(self._said), self._opening.tools) if self._text_only else None
+        return GenerationRequest(transcript.ids, sampling, self._sampler.policy, script, constraint, chat=chat)
 
     def _text(self, ids: tuple[int, ...]) -> str:
         tokenizer = self._engine.tokenizer
@@ -322,7 +329,12 @@ class _Player:
             error=error,
             started_at=self._started_at,
             duration_s=time.perf_counter() - self._started,
-            metadata={**plan.metadata, "invalid_turns": list(self._invalid), **self._env.told},
+            metadata={
+                **plan.metadata,
+                "invalid_turns": list(self._invalid),
+                **self._env.told,
+                **({"text_only": True} if self._text_only else {}),
+            },
         )
 
 

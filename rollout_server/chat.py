@@ -15,10 +15,10 @@ from typing import Any
 from envs.errors import ConfigError
 from envs.types import ToolSpec
 from rollout_server.engines.base import Tokenizer
-from rollout_server.tokenizer import END_OF_TURN, START_OF_TURN, HFTokenizer
+from rollout_server.tokenizer import END_OF_TURN, START_OF_TURN
 from rollout_server.types import Message, Role
 
-__all__ = ["ChatFormat", "check_template", "tool_json"]
+__all__ = ["ChatFormat", "tool_json"]
 
 _TOOLS_HEAD = (
     "\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
@@ -151,52 +151,3 @@ def _turns(messages: Sequence[Message]) -> list[str]:
         if index + 1 == len(messages) or messages[index + 1].role is not Role.TOOL:
             pieces.append(f"{END_OF_TURN}\n")
     return pieces
-
-
-_PROBE = (
-    Message(Role.SYSTEM, "You play."),
-    Message(Role.USER, "Question: how many?\n"),
-    Message(Role.ASSISTANT, "I count."),
-    Message(Role.USER, " Go on. 1,000 \n\n"),
-)
-_TOOL_PROBE = (
-    *_PROBE[:2],
-    Message(Role.ASSISTANT, 'I look.\n<tool_call>\n{"name": "look", "arguments": {}}\n</tool_call>'),
-    Message(Role.TOOL, "[(1, 'é')]"),
-    Message(Role.TOOL, "Nothing. "),
-)
-_TOOLS = (ToolSpec("look", 'Look at "it".', {"type": "object", "properties": {}, "required": []}),)
-
-
-def check_template(tokenizer: HFTokenizer) -> None:
-    """Compare this format with a model's own chat template: text turns, and tools where the template knows them.
-
-    A model whose template has no tools (SmolLM2) is shown them in the same form as Qwen's. Raises ConfigError with the
-    first difference.
-    """
-    template = getattr(tokenizer.hf, "chat_template", None)
-    if not template:
-        raise ConfigError("the model has no chat template", hint="use an instruction-tuned model with ChatML")
-    cases: list[tuple[tuple[Message, ...], tuple[ToolSpec, ...]]] = [(_PROBE[:2], ()), (_PROBE, ())]
-    if "<tool_response>" in str(template):
-        cases += [(_PROBE, _TOOLS), (_TOOL_PROBE, _TOOLS)]
-    for messages, tools in cases:
-        _compare(tokenizer, messages, tools)
-
-
-def _compare(tokenizer: HFTokenizer, messages: tuple[Message, ...], tools: tuple[ToolSpec, ...]) -> None:
-    chat = ChatFormat(tokenizer)
-    rows = [{"role": str(m.role), "content": m.content} for m in messages]
-    schemas: list[Any] | None = [tool_json(tool) for tool in tools] or None
-    theirs = tokenizer.hf.apply_chat_template(rows, tools=schemas, tokenize=False, add_generation_prompt=True)
-    ours = chat.text(messages, tools)
-    if ours != theirs:
-        same = (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b)
-        at = next(same, min(len(ours), len(theirs)))
-        raise ConfigError(
-            f"the model's chat template differs from the expected one at character {at}: "
-            f"{theirs[at : at + 60]!r} instead of {ours[at : at + 60]!r}",
-            hint="supported: Qwen2.5-Instruct, Qwen3-Instruct-2507, SmolLM2-Instruct",
-        )
-    if chat.prompt(messages, tools) != tokenizer.encode(theirs, markup=True):
-        raise ConfigError("the tokenizer splits ChatML differently piece by piece than as a whole text")

@@ -27,11 +27,14 @@ __all__ = [
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file with the rollout server's settings.")]
 EngineName = Annotated[
     str | None,
-    typer.Option("--engine", help="vllm, openai, transformers, expert, explorer, repair, near_miss, random or noop."),
+    typer.Option(
+        "--engine", help="vllm, openai, chat, transformers, expert, explorer, repair, near_miss, random or noop."
+    ),
 ]
 Model = Annotated[str | None, typer.Option("--model", help="A folder, a hub name, or smollm2.")]
 BaseUrls = Annotated[
-    list[str] | None, typer.Option("--base-url", help="Server of the engine openai; repeat for a pool of several.")
+    list[str] | None,
+    typer.Option("--base-url", help="Server of the engine openai or chat; repeat for a pool of several."),
 ]
 EnvUrl = Annotated[str | None, typer.Option("--env-url", help="Address of an env server; without: in this process.")]
 StoreUrl = Annotated[str | None, typer.Option("--store", help="Episode store (else ENVLOOP_STORE_URL).")]

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rollout_server.episode_filters import EpisodeFilters
     from rollout_server.episode_store import EpisodeSummary
     from rollout_server.replay_fork_many import ForkOptions
+    from rollout_server.store_stats import EpisodeStats
 
 __all__ = ["RolloutClient"]
 
@@ -134,15 +135,23 @@ class RolloutClient:
         """A page of the stored episodes that match, the newest first, and how many match. Raises InvalidOption."""
         from rollout_server.episode_store import summary_from_json  # here: other uses need no database library
 
-        query: list[tuple[str, str]] = [("limit", str(limit)), ("offset", str(offset))]
-        for name, value in filters.items():
-            values = [] if value is None else value if isinstance(value, list | tuple) else [value]
-            query += [(name, one.isoformat() if isinstance(one, datetime) else str(one)) for one in values]
+        query = [("limit", str(limit)), ("offset", str(offset)), *_pairs(filters)]
         answer = await self._send("GET", "/v1/episodes", params=query)
         try:
             return [summary_from_json(document) for document in answer["episodes"]], int(answer["total"])
         except (KeyError, TypeError, ValueError) as error:
             raise TransportError(f"the server's answer is no page of episodes: {error}") from error
+
+    async def stats(self, by: Sequence[str] = (), **filters: Unpack[EpisodeFilters]) -> list[EpisodeStats]:
+        """Figures of the stored episodes that match, a row for each combination of the keys. Raises InvalidOption."""
+        from rollout_server.store_stats import EpisodeStats  # here: other uses need no database library
+
+        query = [("by", key) for key in by] + _pairs(filters)
+        answer = await self._send("GET", "/v1/stats", params=query)
+        try:
+            return [EpisodeStats(**document) for document in answer["stats"]]
+        except (KeyError, TypeError) as error:
+            raise TransportError(f"the server's answer holds no figures: {error}") from error
 
     async def fork(self, episode_id: str, options: ForkOptions, *, policy: str | None = None) -> list[Episode]:
         """Go on from a turn of a stored episode with a policy of the server (None: the current one).
@@ -178,6 +187,14 @@ def _transport_errors(what: str) -> Iterator[None]:
 async def _chunks(archive: IO[bytes]) -> AsyncIterator[bytes]:
     while chunk := await asyncio.to_thread(archive.read, _CHUNK):
         yield chunk
+
+
+def _pairs(filters: Mapping[str, Any]) -> list[tuple[str, str]]:
+    pairs = []
+    for name, value in filters.items():
+        values = [] if value is None else value if isinstance(value, list | tuple) else [value]
+        pairs += [(name, one.isoformat() if isinstance(one, datetime) else str(one)) for one in values]
+    return pairs
 
 
 def _error(response: httpx.Response) -> EnvloopError:

@@ -56,7 +56,7 @@ class RolloutServerSettings(ServerSettings):
     )
     engine: str = Field(
         "expert",
-        description="vllm, openai, transformers, or a script: expert, explorer, repair, near_miss, random, noop.",
+        description="vllm, openai, chat, transformers, or a script: expert, explorer, repair, near_miss, random, noop.",
     )
     model: str | None = Field(None, description="A folder, a hub name, or smollm2.")
     base_urls: tuple[str, ...] = Field(
@@ -110,10 +110,12 @@ class RolloutServerSettings(ServerSettings):
         """The engine's options with the servers' addresses. Raises ConfigError where the engine has no servers."""
         if not self.base_urls:
             return dict(self.engine_options)
-        if self.engine != "openai":
+        if self.engine not in ("openai", "chat"):
             raise ConfigError(
                 f"base_urls name servers, but the engine is {self.engine}", hint="choose the engine openai"
             )
+        if self.engine == "chat" and len(self.base_urls) > 1:
+            raise ConfigError("the engine chat asks one server", hint="name one, or take the engine openai")
         if len(self.base_urls) == 1:
             return {"base_url": self.base_urls[0], **self.engine_options}
         return {"base_url": self.base_urls, "capacity": self.engine_capacity, **self.engine_options}

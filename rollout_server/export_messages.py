@@ -19,7 +19,7 @@ from rollout_server.chat import tool_json
 from rollout_server.protocols import get_protocol
 from rollout_server.protocols.base import ProtocolSession
 from rollout_server.protocols.hermes import parse_tool_calls
-from rollout_server.types import Episode, Message, Role, StepRecord, Turn
+from rollout_server.types import Episode, FinishReason, Message, Role, StepRecord, Turn
 
 __all__ = ["Conversation", "chat_row", "conversation", "split_calls"]
 
@@ -63,6 +63,9 @@ def conversation(episode: Episode) -> Conversation:
 def chat_row(episode: Episode) -> dict[str, Any] | str:
     """A row of TRL's conversational format: ``messages``, and ``tools`` where there were any; then what it is.
 
+    An assistant's message that nothing is learnt from (a worked example of the prompt) has ``weight`` 0, as in OpenAI's
+    format; a turn that was cut says ``"finish_reason": "length"``: it has no end-of-turn token.
+
     A text says why there is none: for an episode without a result or a turn, and for a fork that begins with another
     policy's turns, since this format cannot say that they are not to be learnt.
     """
@@ -73,13 +76,22 @@ def chat_row(episode: Episode) -> dict[str, Any] | str:
     if any(turn.given or not turn.completion_ids for turn in episode.turns):  # no ids: so an earlier envloop kept them
         return "begins with another policy's turns (parquet has their mask)"
     said = conversation(episode)
-    row: dict[str, Any] = {"messages": [_message_json(message) for message in said.messages]}
+    messages = [_message_json(message) for message in said.messages]
+    for message in messages[: said.prompt]:
+        if message["role"] == Role.ASSISTANT.value:
+            message["weight"] = 0
+    sampled = (message for message in messages[said.prompt :] if message["role"] == Role.ASSISTANT.value)
+    for message, turn in zip(sampled, episode.turns, strict=True):
+        if turn.finish_reason is not FinishReason.STOP:
+            message["finish_reason"] = FinishReason.LENGTH.value
+    row: dict[str, Any] = {"messages": messages}
     if said.tools:
         row["tools"] = [tool_json(tool) for tool in said.tools]
     return row | {
         "id": episode.id,
         "env": episode.env,
         "task_id": episode.task.id,
+        "content_hash": episode.task.content_hash,
         "task_type": episode.task.type,
         "split": episode.task.split,
         "protocol": episode.protocol,

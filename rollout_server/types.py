@@ -245,6 +245,11 @@ class Episode:
         return any(t.constraint is not None for t in self.turns if not t.given)
 
     @property
+    def text_only(self) -> bool:
+        """Whether the engine told texts alone: the ids are not those that a model sampled, and nothing is learnt."""
+        return bool(self.metadata.get("text_only", False))
+
+    @property
     def steps(self) -> tuple[StepRecord, ...]:
         """Every environment step in order."""
         return tuple(s for t in self.turns for s in t.steps)

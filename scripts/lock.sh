@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Pin every set of requirements anew: names, versions and hashes, no addresses. Run it after a change of pyproject.toml.
-#   base.txt      the env service alone                     train.txt  the trainer without vLLM, for notebooks
+#   base.txt      the env service, with PostgreSQL's driver  train.txt  the trainer without vLLM, for notebooks
 #   cpu.txt       everything but the reference engine: the demo, the tests
 #   alfworld.txt  the reference engine, on top of cpu.txt   gpu.txt    the rollout server and the trainer on CUDA
 #   openenv.txt   OpenEnv's own client and validator, for tests: in an environment of their own, since they need other
@@ -15,7 +15,7 @@ pin() {
     compile "$@" --output-file "requirements/$out.txt" pyproject.toml
 }
 pin cpu --extra train --extra cpu --extra demo --extra dev
-pin base --constraint requirements/cpu.txt
+pin base --extra postgres --constraint requirements/cpu.txt
 pin alfworld --extra alfworld --constraint requirements/cpu.txt
 pin train --extra train --constraint requirements/cpu.txt
 pin gpu --extra train --extra vllm

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from envs.errors import UnknownPolicy
 from envs.types import Action, EpisodeStatus, Observation, Task
@@ -24,6 +25,7 @@ from rollout_server.types import (
     TaskRef,
     Turn,
 )
+from trainer.config import TrainConfig, parse_config
 
 
 def make_episode(
@@ -74,6 +76,7 @@ def make_episode(
         prompt_ids=tuple(chat.prompt(prompt)),
         turns=tuple(made),
         error="" if status.scored else "the double was told to fail",
+        metadata=request.metadata,
     )
 
 
@@ -137,3 +140,45 @@ class ScriptedRollouts:
 
     async def close(self) -> None:
         return None
+
+
+def grpo_recipe(model: Path, out: Path, **sets: Any) -> TrainConfig:
+    """A small GRPO recipe; ``section__name=value`` sets one of its settings."""
+    tree: dict[str, Any] = {
+        "model": {
+            "name": str(model),
+            "dtype": "float32",
+            "device": "cpu",
+            "threads": 1,  # two of them wait for one another longer than so small a model computes
+            "gradient_checkpointing": False,
+        },
+        "lora": {"r": 4, "alpha": 8},
+        "data": {"sources": [{"env": "alfworld", "split": "generated"}]},
+        "rollout": {"group_size": 4, "groups_per_step": 2, "max_tokens": 16, "reward_invalid_action": 0.1},
+        "grpo": {"steps": 2, "learning_rate": 1e-3, "micro_batch": 4},
+        "run": {"output_dir": str(out), "name": "test", "save_every": 1, "report_to": ["jsonl"]},
+    }
+    for key, value in sets.items():
+        section, name = key.split("__")
+        tree.setdefault(section, {})[name] = value
+    return parse_config(tree)
+
+
+class Watch:
+    """Unpadded rows as they enter the loss: (prompt ids, completion ids, mask) with the row's advantage: one number,
+    or where turns have their own one a token."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[tuple[tuple[int, ...], ...], Any]] = []
+
+    def loss(self, inputs: Mapping[str, Any]) -> None:
+        for i in range(inputs["prompt_ids"].shape[0]):
+            here = inputs["completion_mask"][i].bool()
+            row = (
+                tuple(inputs["prompt_ids"][i][inputs["prompt_mask"][i].bool()].tolist()),
+                tuple(inputs["completion_ids"][i][here].tolist()),
+                tuple(inputs["tool_mask"][i][here].tolist()),
+            )
+            assert not (inputs["tool_mask"] * inputs["completion_mask"])[i][~here].any(), "padding enters the loss"
+            advantages = inputs["advantages"][i]
+            self.rows.append((row, advantages[here].tolist() if advantages.dim() else advantages.item()))

@@ -41,6 +41,10 @@ class Row:
                 hint="the rollout server and this trainer disagree on the record of an episode",
             )
 
+    def without_tokens(self, dummy_id: int) -> Row:
+        """The same episode with nothing to learn from it: one token with mask 0, its reward as it was."""
+        return Row(self.prompt_ids, (dummy_id,), (0,), (0.0,), self.reward, trained=False)
+
 
 def episode_row(
     episode: Episode, *, dummy_id: int, max_tokens: int, keep_mixed: bool = True, keep_constrained: bool = False
@@ -55,11 +59,13 @@ def episode_row(
     sampled each token, so a correction by importance weights of tokens holds for them; without it leave them out.
     ``keep_constrained``: train on episodes whose turns were held to a grammar: their logprobs are those of the
     constrained distribution, which no weights of the policy have, and which the correction takes for the policy's own.
+    An episode of an engine that tells texts alone is left out always: its ids are nobody's.
 
     Raises InfrastructureError where lengths disagree or the episode is longer than
     ``max_tokens``.
     """
     left_out = (episode.mixed and not keep_mixed) or (episode.constrained and not keep_constrained)
+    left_out = left_out or episode.text_only
     reward = None if left_out else episode.training_reward
     if reward is not None and not math.isfinite(reward):
         raise InfrastructureError(

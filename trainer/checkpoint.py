@@ -1,9 +1,13 @@
-"""Checkpoints of a run: which one to resume from, and what must not have changed meanwhile."""
+"""Checkpoints: written whole or not at all, which one a run goes on from, what must not have changed meanwhile."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +15,19 @@ from envs.errors import ConfigError
 from trainer.config import TrainConfig
 from trainer.record import RUN_RECORD, write_json
 
-__all__ = ["STATE_FILE", "find_checkpoint", "lasting_settings", "open_run_folder", "read_state", "write_state"]
+__all__ = [
+    "STATE_FILE",
+    "find_checkpoint",
+    "lasting_settings",
+    "open_run_folder",
+    "read_state",
+    "whole_checkpoint",
+    "write_state",
+]
 
 STATE_FILE = "envloop_state.json"
+
+_STAGING = ".saving"
 
 
 def lasting_settings(config: TrainConfig) -> dict[str, Any]:
@@ -25,23 +39,70 @@ def lasting_settings(config: TrainConfig) -> dict[str, Any]:
         "lora": {k: full["lora"][k] for k in ("r", "alpha", "targets", "full")},
         "seed": config.run.seed,
     }
-    if config.recipe == "grpo":
+    if config.recipe in ("dpo", "kto"):  # the order of rows; which ones they are: see trainer.preference_run
+        lasting["batch"] = [config.preference.micro_batch, config.preference.effective_batch]
+    if config.recipe in ("grpo", "ppo"):
         lasting["sources"] = full["data"]["sources"]
         lasting["rollout"] = {k: full["rollout"][k] for k in ("group_size", "groups_per_step", "protocol")}
         lasting["iterations"] = config.grpo.iterations
+        lasting["init_adapter"] = full["lora"]["init_adapter"]  # what the KL term holds to
     return lasting
 
 
-def write_state(checkpoint: Path, config: TrainConfig, *, step: int, policy: str) -> None:
-    """Put our own state beside TRL's in a checkpoint. The sampler needs none: it is a function of seed and row."""
-    write_json(checkpoint / STATE_FILE, {"step": step, "policy": policy, "settings": lasting_settings(config)})
+@contextmanager
+def whole_checkpoint(folder: Path, step: int, *, keep: int) -> Iterator[Path]:
+    """Where ``checkpoint-STEP`` is to be written. It takes its name when the context ends and all of it is on disk.
+
+    A process that is killed meanwhile leaves the checkpoints as they were: the newest is always whole, and older ones
+    go (``keep`` stay) only after it has its name. Nothing is left behind that could be taken for a checkpoint.
+    """
+    staging = folder / _STAGING
+    shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed
+    part, final = staging / f"checkpoint-{step}", folder / f"checkpoint-{step}"
+    part.mkdir(parents=True)
+    yield part
+    for path in (*part.rglob("*"), part):
+        _sync(path)
+    if final.exists():  # of a continuation that an earlier checkpoint was taken instead of
+        final.rename(staging / "replaced")
+    part.rename(final)
+    _sync(folder)
+    older = [path for path in _checkpoints(folder) if path != final]
+    for path in older[: max(0, len(older) + 1 - keep)]:
+        path.rename(staging / path.name)  # at once: half a checkpoint is none
+    shutil.rmtree(staging)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_state(
+    checkpoint: Path, config: TrainConfig, *, step: int, policy: str, sampler: Mapping[str, Any] | None = None
+) -> None:
+    """Put our own state beside TRL's in a checkpoint. ``sampler``: of ``TaskSampler.state_dict``."""
+    document = {"step": step, "policy": policy, "settings": lasting_settings(config), "sampler": dict(sampler or {})}
+    write_json(checkpoint / STATE_FILE, document)
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """What ``write_state`` wrote: ``step``, ``policy``, ``settings``. Raises ConfigError for a folder without it."""
+    """What ``write_state`` wrote: ``step``, ``policy``, ``settings``, ``sampler``.
+
+    Raises ConfigError for a folder without it.
+    """
     try:
         state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
-        return {"step": int(state["step"]), "policy": str(state["policy"]), "settings": dict(state["settings"])}
+        return {
+            "step": int(state["step"]),
+            "policy": str(state["policy"]),
+            "settings": dict(state["settings"]),
+            "sampler": dict(state.get("sampler", {})),
+        }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{checkpoint} is no checkpoint of envloop: {error}", hint="name a checkpoint-N folder"

@@ -15,9 +15,11 @@ from trainer.settings import LoraSettings, ModelSettings
 __all__ = [
     "LoadedModel",
     "context_length",
+    "liger_arguments",
     "load_model",
     "load_tokenizer",
     "model_source",
+    "template_line",
     "training_device",
     "weights_dtype",
 ]
@@ -87,11 +89,28 @@ def _cpu_has_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def liger_arguments(settings: ModelSettings, device: str) -> dict[str, bool]:
+    """What TRL's configurations need to hear for ``model.liger``; empty to leave Liger out.
+
+    TRL 1.16 lets transformers patch the layers (norms, rotary embedding, MLP) and keeps its own fused head, in every
+    trainer. Raises ConfigError where ``on`` cannot be had.
+    """
+    installed = find_spec("liger_kernel") is not None
+    if settings.liger == "on" and not installed:
+        raise ConfigError(
+            "model.liger is on, but the package liger-kernel is not installed",
+            hint="pip install liger-kernel, or set model.liger = 'auto'",
+        )
+    if settings.liger == "on" and device != "cuda":
+        raise ConfigError("model.liger is on, but its kernels run on CUDA alone", hint="set model.liger = 'auto'")
+    return {"use_liger_kernel": True} if settings.liger != "off" and installed and device == "cuda" else {}
+
+
 def load_tokenizer(settings: ModelSettings) -> HFTokenizer:
-    """The model's tokenizer, its chat template checked against the one that rollouts write. Raises ConfigError."""
+    """The model's tokenizer, its chat template checked against what episodes are written in. Raises ConfigError."""
     from transformers import AutoTokenizer
 
-    from rollout_server.chat import check_template
+    from rollout_server.chat_template import check_template
 
     source = model_source(settings)
     try:
@@ -99,10 +118,19 @@ def load_tokenizer(settings: ModelSettings) -> HFTokenizer:
     except (OSError, ValueError) as error:
         raise ConfigError(f"no tokenizer can be loaded from {source!r}: {error}", hint="check model.name") from error
     tokenizer = HFTokenizer(hf)
-    check_template(tokenizer)
+    facts = check_template(tokenizer, accept=settings.template)
+    if facts.difference is not None:
+        logger.warning("%s", facts.describe())
     if hf.pad_token is None:
         hf.pad_token = hf.eos_token
     return tokenizer
+
+
+def template_line(tokenizer: HFTokenizer) -> str:
+    """What the model's chat template does, in a line for the console."""
+    from rollout_server.chat_template import check_template
+
+    return check_template(tokenizer, accept="any_chatml").describe()
 
 
 def load_model(settings: ModelSettings, lora: LoraSettings, *, seed: int) -> LoadedModel:
@@ -130,7 +158,7 @@ def load_model(settings: ModelSettings, lora: LoraSettings, *, seed: int) -> Loa
     if settings.attention != "auto":
         options["attn_implementation"] = settings.attention
     if quantization is not None:
-        options |= {"quantization_config": quantization, "device_map": {"": 0}}
+        options |= {"quantization_config": quantization, "device_map": {"": 0 if device == "cuda" else "cpu"}}
     set_seed(seed)
     try:
         model = AutoModelForCausalLM.from_pretrained(source, **options)
@@ -148,10 +176,13 @@ def load_model(settings: ModelSettings, lora: LoraSettings, *, seed: int) -> Loa
 
 
 def _four_bit(device: str, dtype: str) -> Any:
-    if device != "cuda":
-        raise ConfigError("lora.qlora needs a CUDA device", hint="set lora.qlora = false, or take a machine with a GPU")
     if find_spec("bitsandbytes") is None:
         raise ConfigError("lora.qlora needs the package bitsandbytes", hint="pip install bitsandbytes")
+    if device == "cpu":
+        logger.warning(
+            "lora.qlora on a CPU: every pass unpacks the 4-bit weights anew, far slower than lora.qlora = false. It "
+            "saves memory and nothing else"
+        )
     import torch
     from transformers import BitsAndBytesConfig
 

@@ -1,4 +1,4 @@
-"""Where metrics go: console, a JSONL file, TensorBoard, wandb; and one episode shown with its trained tokens marked."""
+"""Where metrics go: console, a JSONL file, TensorBoard, wandb, trackio; and one episode, its trained tokens marked."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.text import Text
 
-from envs.errors import ConfigError
 from rollout_server.engines.base import Tokenizer
 from trainer.config import TrainConfig
 from trainer.diagnose.live import DoctorSink
 from trainer.record import write_json
+from trainer.status import StatusSink
+from trainer.trackers import TrackioSink, WandbSink
 
 __all__ = [
     "METRICS_FILE",
@@ -23,7 +24,7 @@ __all__ = [
     "JsonlSink",
     "MetricSink",
     "TensorBoardSink",
-    "WandbSink",
+    "TextSink",
     "example_text",
     "finite_numbers",
     "open_sinks",
@@ -40,6 +41,9 @@ _SHOWN = (
     ("rollout/invalid_turns", "invalid", ".0%"),
     ("rollout/infrastructure_failures", "infra", ".0f"),
     ("sampling/sampling_logp_difference/mean", "|Δlogp|", ".4f"),
+    ("rewards/margins", "margin", ".3f"),
+    ("rewards/accuracies", "pairs right", ".0%"),
+    ("critic/explained_variance", "critic", ".2f"),
     ("grad_norm", "grad", ".3f"),
     ("mean_token_accuracy", "accuracy", ".3f"),
     ("rollout/tokens_per_s", "tok/s", ".0f"),
@@ -55,6 +59,15 @@ class MetricSink(Protocol):
 
     def close(self) -> None:
         """Flush and free."""
+        ...
+
+
+@runtime_checkable
+class TextSink(Protocol):
+    """A sink that takes texts too: samples of episodes."""
+
+    def write_text(self, step: int, name: str, text: str) -> None:
+        """Show a text in Markdown at a step."""
         ...
 
 
@@ -81,9 +94,10 @@ class JsonlSink:
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = []
         if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if line and json.loads(line)["step"] <= after_step]
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            whole = [line for line in lines if line.endswith("\n")]  # a kill may have cut the last one
+            kept = [line for line in whole if line.strip() and json.loads(line)["step"] <= after_step]
+        path.write_text("".join(kept), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -109,44 +123,29 @@ class TensorBoardSink:
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
 
+    def write_text(self, step: int, name: str, text: str) -> None:
+        """One entry in the texts."""
+        self._writer.add_text(name, text, step)
+
     def close(self) -> None:
         """Flush and close."""
         self._writer.close()
 
 
-class WandbSink:
-    """A run on Weights & Biases. Its project and key come from wandb's own environment variables."""
-
-    def __init__(self, config: TrainConfig) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise ConfigError("run.report_to names wandb, which is not installed", hint="pip install wandb") from error
-        self._run: Any = wandb.init(
-            name=config.run.policy_prefix, config=config.model_dump(mode="json"), dir=str(config.run.output_dir)
-        )
-
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Log one step."""
-        self._run.log(dict(metrics), step=step)
-
-    def close(self) -> None:
-        """End the run."""
-        self._run.finish()
-
-
 def open_sinks(config: TrainConfig, console: Console, *, steps: int, after_step: int = 0) -> list[MetricSink]:
-    """The sinks that ``run.report_to`` names, and the doctor."""
+    """The sinks that ``run.report_to`` names, the one that keeps the run's status, and the doctor."""
     folder = config.run.output_dir
     makers: dict[str, Any] = {
         "console": lambda: ConsoleSink(console, steps=steps),
         "jsonl": lambda: JsonlSink(folder / METRICS_FILE, after_step=after_step),
         "tensorboard": lambda: TensorBoardSink(folder / "tensorboard"),
-        "wandb": lambda: WandbSink(config),
+        "wandb": lambda: WandbSink(config, after_step=after_step),
+        "trackio": lambda: TrackioSink(config, after_step=after_step),
     }
     document = config.model_dump(mode="json")
     write_json(folder / "config.json", document)
     sinks: list[MetricSink] = [makers[name]() for name in dict.fromkeys(config.run.report_to)]
+    sinks.append(StatusSink(folder, steps=steps, after_step=after_step))
     if config.doctor.every:  # the last one: what it says stands below the step's own line
         doctor = DoctorSink(
             folder,
@@ -171,7 +170,8 @@ def example_text(
     prompt_ids: Sequence[int], completion_ids: Sequence[int], mask: Sequence[int], tokenizer: Tokenizer
 ) -> Text:
     """A training row as a reader sees it: trained tokens in green, everything else dimmed."""
-    text = Text(tokenizer.decode(prompt_ids), style="dim")
+    text = Text()
+    text.append(tokenizer.decode(prompt_ids), style="dim")  # as the style of all it would dim the green too
     start = 0
     for end in range(1, len(mask) + 1):
         if end == len(mask) or mask[end] != mask[start]:

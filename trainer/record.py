@@ -48,6 +48,7 @@ class TrainingRecord:
         self._config = config
         self._tasks: dict[str, dict[str, str]] = {}
         self._episodes = 0
+        self._held_out: dict[str, dict[str, str]] = {}
 
     @property
     def splits(self) -> list[str]:
@@ -70,6 +71,16 @@ class TrainingRecord:
             }
         self._episodes += episodes
 
+    def hold_out(self, tasks: Iterable[Task]) -> None:
+        """Note tasks that the run plays to evaluate itself, and never trains on."""
+        for task in tasks:
+            self._held_out[f"{task.env}:{task.id}"] = {"split": task.split, "content_hash": task.content_hash}
+
+    def _overlap(self) -> list[str]:
+        """Held-out tasks that were trained on all the same, by id or by content."""
+        seen = {t["content_hash"] for t in self._tasks.values()} - {""}
+        return sorted(n for n, t in self._held_out.items() if n in self._tasks or t["content_hash"] in seen)
+
     def to_json(self, **more: Any) -> dict[str, Any]:
         """The record as a JSON document; ``more`` is put beside it (step, policy)."""
         return {
@@ -79,6 +90,7 @@ class TrainingRecord:
             "allow_eval_split": list(self._config.data.allow_eval_split),
             "tasks": self._tasks,
             "episodes": self._episodes,
+            "evaluation": {"tasks": self._held_out, "trained_on": self._overlap()},
             "seed": self._config.run.seed,
             "config": self._config.model_dump(mode="json"),
             "versions": installed_versions(),

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 from envs.client import EnvClient
+from envs.errors import ConfigError
 from envs.types import Split, Task
 from rollout_server.config import RolloutServerSettings, open_service
 from rollout_server.engines.base import Engine
+from rollout_server.engines.vllm_process import VllmProcessEngine
 from rollout_server.service import EpisodeCallback, RolloutService
 from rollout_server.types import Group, PolicyVersion, RolloutRequest, TaskRef
 from trainer.config import TrainConfig
 from trainer.models import model_source, weights_dtype
+from trainer.shared_gpu import AwakeWhilePlaying
 
-__all__ = ["SCRIPTED_ENGINES", "OpenedRollouts", "open_rollouts", "split_tasks", "store_url", "task_refs"]
+__all__ = [
+    "SCRIPTED_ENGINES",
+    "UNTRAINED_ENGINES",
+    "OpenedRollouts",
+    "open_rollouts",
+    "split_tasks",
+    "store_url",
+    "task_refs",
+]
 
 SCRIPTED_ENGINES = ("expert", "gold", "explorer", "repair", "near_miss", "random", "noop")
+UNTRAINED_ENGINES = (*SCRIPTED_ENGINES, "chat")
+"""Engines that take no adapters: what they play is no policy that a recipe trains."""
+_REMOTE_ENGINES = ("openai", "chat")
 
 
 def store_url(config: TrainConfig) -> str:
@@ -31,7 +45,8 @@ class OpenedRollouts:
     """A ``RolloutService`` together with everything that was opened for it.
 
     ``env`` asks the same environments, ``engine`` is the engine of this process; either is None where only a server by
-    URL is known. ``close`` ends all of it, in reverse order.
+    URL is known. An engine that sleeps (``vllm_process``) is awake only while episodes are played. ``close`` ends
+    everything, in reverse order.
     """
 
     def __init__(
@@ -41,10 +56,14 @@ class OpenedRollouts:
         self.engine = engine
         self._service = service
         self._stack = stack
+        self._awake: AbstractAsyncContextManager[None] = nullcontext()
+        if isinstance(engine, VllmProcessEngine):
+            self._awake = AwakeWhilePlaying(engine)
 
     async def rollouts(self, request: RolloutRequest, *, on_episode: EpisodeCallback | None = None) -> Sequence[Group]:
         """See ``RolloutService.rollouts``."""
-        return await self._service.rollouts(request, on_episode=on_episode)
+        async with self._awake:
+            return await self._service.rollouts(request, on_episode=on_episode)
 
     async def publish_policy(self, name: str, adapter_path: Path) -> PolicyVersion:
         """See ``RolloutService.publish_policy``."""
@@ -106,9 +125,15 @@ async def open_rollouts(
             engine_options=dict(script_options or {}) if scripted else _engine_options(config, kind),
             store_url=store_url(config),
             max_concurrency=r.concurrency,
+            keep_policies=min(3, config.run.keep_policies),  # the folder of each must be on disk still
         )
         opened = await stack.enter_async_context(open_service(settings))
-        return OpenedRollouts(opened.rollouts, stack.pop_all(), opened.client, opened.rollouts.engine)
+        made = opened.rollouts.engine
+        if isinstance(made, VllmProcessEngine):
+            # Before the trainer's weights are on the GPU: vLLM measures what is free, and then makes room for them.
+            await made.start()
+            await made.sleep()
+        return OpenedRollouts(opened.rollouts, stack.pop_all(), opened.client, made)
 
 
 async def split_tasks(
@@ -131,18 +156,28 @@ def task_refs(tasks: Sequence[Task]) -> list[TaskRef]:
 
 
 def _engine_model(config: TrainConfig, kind: str) -> str:
-    return config.model.name if kind == "openai" else model_source(config.model)
+    return config.model.name if kind in _REMOTE_ENGINES else model_source(config.model)
 
 
 def _engine_options(config: TrainConfig, kind: str) -> dict[str, Any]:
     """The recipe's options, with what an engine must know to hold the recipe's episodes and adapters."""
     options: dict[str, Any] = {}
-    if kind in ("vllm", "transformers"):
+    if kind in ("vllm", "vllm_process", "transformers"):
         options = {
             "dtype": weights_dtype(config.model),
             "max_model_len": config.rollout.max_episode_tokens,
             "max_lora_rank": config.lora.r,
         }
+    if kind == "vllm_process":
+        options["log_path"] = str(Path(config.run.output_dir) / "vllm.log")
     if kind == "transformers" and config.model.device != "auto":
         options["device"] = config.model.device
+    if kind in _REMOTE_ENGINES:  # by the names that OpenAI's own clients read; a key is in no recipe and no record
+        named = {"base_url": os.environ.get("OPENAI_BASE_URL"), "api_key": os.environ.get("OPENAI_API_KEY")}
+        options = {name: value for name, value in named.items() if value}
+        if not {**options, **config.rollout.engine_options}.get("base_url"):
+            raise ConfigError(
+                f"the engine {kind} needs the address of a server",
+                hint="set OPENAI_BASE_URL, or rollout.engine_options.base_url (envloop eval --base-url)",
+            )
     return options | config.rollout.engine_options

@@ -35,6 +35,8 @@ KNOWN_SPLITS: Mapping[str, Mapping[str, SplitRole]] = {
         "standard": _E,
         "generated": _T,
         "generated_eval": _E,
+        "generated_basic": _T,
+        "generated_basic_eval": _E,
         "generated_easy": _T,
         "generated_medium": _T,
         "generated_hard": _T,

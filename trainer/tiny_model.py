@@ -13,7 +13,7 @@ from typing import Any
 
 from rollout_server.tokenizer import END_OF_TURN, START_OF_TURN
 
-__all__ = ["save_tiny_model"]
+__all__ = ["chat_tokenizer", "save_tiny_model"]
 
 _PADDING = "<|endoftext|>"
 _CHATML = (
@@ -57,7 +57,6 @@ def save_tiny_model(folder: Path, *, seed: int = 0) -> Path:
 
 def _tokenizer() -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -70,5 +69,13 @@ def _tokenizer() -> Any:
     )
     prompts = json.loads((files("rollout_server.protocols") / "data" / "agentbench.json").read_text(encoding="utf-8"))
     backend.train_from_iterator(sorted(json.dumps(prompt) for prompt in prompts.values()), trainer)
+    return chat_tokenizer(backend)
+
+
+def chat_tokenizer(backend: Any) -> Any:
+    """A ``tokenizers.Tokenizer`` that knows the tokens of ChatML, as transformers' tokenizer with ChatML's template."""
+    from transformers import PreTrainedTokenizerFast
+
+    backend.add_special_tokens([_PADDING, START_OF_TURN, END_OF_TURN])  # those that it has stay as they are
     untyped: Any = PreTrainedTokenizerFast
     return untyped(tokenizer_object=backend, eos_token=END_OF_TURN, pad_token=_PADDING, chat_template=_CHATML)

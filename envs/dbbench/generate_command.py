@@ -27,7 +27,7 @@ def generate_tasks_command(  # noqa: PLR0917 - options of the command line
         ),
     ] = None,
     split: Annotated[
-        str, typer.Option(help="generated, generated_eval, generated_easy, generated_medium or generated_hard.")
+        str, typer.Option(help="generated or generated_basic, with or without _eval; generated_easy, _medium or _hard.")
     ] = "generated",
     start: Annotated[int, typer.Option(min=0, help="Index of the first task.")] = 0,
     count: Annotated[int, typer.Option(min=1, help="How many tasks.")] = 100,

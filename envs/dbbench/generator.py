@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
+from envs.dbbench.generator_basic import BASIC_OFFERS, draw_basic_scene
 from envs.dbbench.generator_change import scene_hash
 from envs.dbbench.generator_checks import check_change, check_question
 from envs.dbbench.generator_comparisons import COMPARISONS
@@ -46,12 +47,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class GeneratedSplit:
-    """An endless split. ``level`` None: all of them."""
+    """An endless split. ``level`` None: all of them. ``basic``: the basic tasks among the easy ones."""
 
     name: str
     role: SplitRole
     level: Level | None
     description: str
+    basic: bool = False
 
 
 GENERATED_SPLITS = {
@@ -59,6 +61,12 @@ GENERATED_SPLITS = {
     for split in (
         GeneratedSplit("generated", SplitRole.TRAIN, None, "generated tasks of all levels, endless"),
         GeneratedSplit("generated_eval", SplitRole.EVALUATION, None, "generated tasks of other seeds, endless"),
+        GeneratedSplit(
+            "generated_basic", SplitRole.TRAIN, Level.EASY, "basic generated tasks, of few words, endless", basic=True
+        ),
+        GeneratedSplit(
+            "generated_basic_eval", SplitRole.EVALUATION, Level.EASY, "basic tasks of other seeds, endless", basic=True
+        ),
         GeneratedSplit("generated_easy", SplitRole.TRAIN, Level.EASY, "easy generated tasks, endless"),
         GeneratedSplit("generated_medium", SplitRole.TRAIN, Level.MEDIUM, "medium generated tasks, endless"),
         GeneratedSplit("generated_hard", SplitRole.TRAIN, Level.HARD, "hard generated tasks, endless"),
@@ -121,13 +129,16 @@ def make_task(split: str, index: int, rejected: Counter[str] | None = None) -> M
     kind = type_of_index(index)
     counts: Counter[str] = Counter() if rejected is None else rejected
     first = Draw(_VERSION, split, index)
-    level = GENERATED_SPLITS[split].level or first.choice((Level.EASY,) * 3 + (Level.MEDIUM,) * 4 + (Level.HARD,) * 3)
+    chosen = GENERATED_SPLITS[split]
+    level = chosen.level or first.choice((Level.EASY,) * 3 + (Level.MEDIUM,) * 4 + (Level.HARD,) * 3)
     flat = first.chance(_FLAT[level])
+    offers = BASIC_OFFERS[kind] if chosen.basic else _able(kind, level, flat)
     attempt = 0
     while True:  # a scene may lack what a question needs, or make it ambiguous: draw another
         if attempt % _FAITHFUL == 0:
-            offer = first.choice(_able(kind, level, flat))
-        scene = _scene(Draw(_VERSION, split, index, attempt), level, flat=flat, need=offer.need)
+            offer = first.choice(offers)
+        draw = Draw(_VERSION, split, index, attempt)
+        scene = draw_basic_scene(draw) if chosen.basic else _scene(draw, level, flat=flat, need=offer.need)
         for _ in range(_TRIES):
             try:
                 return _finished(split, index, scene, _drafted(scene, offer, level))
@@ -176,7 +187,7 @@ def _finished(split: str, index: int, scene: Scene, draft: Draft) -> Made:
         type=kind,
         tables=tuple(table.table for table in scene.tables),
         description=draft.question,
-        add_description=_described([table.table for table in scene.tables]),
+        add_description=_described([table.table for table in scene.tables], basic=GENERATED_SPLITS[split].basic),
         evidence=_evidence(scene, draft, answers),
         gold_answers=answers,
         gold_sql=statements,
@@ -218,10 +229,12 @@ def _carry_out(scene: Scene, draft: Draft, after: Scene) -> tuple[str, ...]:
     return tuple(write(tree, "mysql") for tree in trees)
 
 
-def _described(tables: Sequence[Table]) -> str:
-    """The tables' names and headers, in AgentBench's words."""
+def _described(tables: Sequence[Table], *, basic: bool) -> str:
+    """The tables' names and headers, in AgentBench's words; in fewer for a basic task."""
     if len(tables) == 1:
         headers = ",".join(tables[0].columns)
+        if basic:
+            return f"Table {tables[0].name}: {headers}."
         return f"The name of this table is {tables[0].name}, and the headers of this table are {headers}."
     parts = [
         f"The name of table {i} is {table.name}, and the headers of this table are {','.join(table.columns)}."

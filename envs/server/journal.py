@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from envs.database import Turns, open_database
 from envs.errors import BackendUnavailable, ConfigError
 from envs.server.journal_bulk import StepWriter
 from envs.server.journal_log import LogMover, leave_log_alone
-from envs.server.journal_records import Begun, Head, Kept, Taken
+from envs.server.journal_records import Begun, Ended, Head, Kept, Taken
 from envs.server.journal_sql import What, alone, head, load, row, sweep, together
 from envs.server.journal_tables import EPISODES, META, METADATA, TABLES_VERSION
 from envs.types import EpisodeStatus
@@ -96,11 +97,9 @@ class Journal:
         self, episode_id: str, *, steps: int, status: str, reason: str, failure: bytes | None, final: bytes | None
     ) -> asyncio.Future[bool]:
         """Write down that an episode has ended after so many steps; False where it had, or stands elsewhere."""
-        where = (EPISODES.c.id == episode_id, EPISODES.c.status == _RUNNING, EPISODES.c.steps == steps)
         # A model's words may stand in a reason, and no database takes every character as text.
         told = reason.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-        values = {"status": status, "reason": told, "failure": failure, "final": final, "touched_at": time.time()}
-        return self._do(lambda c: c.execute(update(EPISODES).where(*where).values(**values)).rowcount == 1)
+        return self._do(Ended(episode_id, steps, status, told, failure, final))
 
     def touch(self, episode_id: str) -> None:
         """Note that somebody still cares. Nobody waits for it."""
@@ -179,14 +178,29 @@ class Journal:
         self._turns.close()
 
     def _results(self, works: Sequence[_Work]) -> list[Any]:
-        """All in one transaction; where something fails, each in its own. A failure stands as a result."""
+        """What was asked of them, in order. A failure stands as a result."""
+        done = self._in_one_statement(works)
+        left = [work for work in works if work not in done]
+        results = dict.fromkeys(done, True) | dict(zip(left, self._in_one_transaction(left), strict=True))
+        return [results[work] for work in works]
+
+    def _in_one_statement(self, works: Sequence[_Work]) -> set[_Work]:
+        """Those that were written so: all steps and ends, or none where one does not stand as it says."""
+        chosen = {work: row(work.what) for work in works if isinstance(work.what, (Taken, Ended))}
+        if self._steps is None or not chosen:
+            return set()
         try:
-            rows = [row(work.what) for work in works if isinstance(work.what, Taken)]
-            if self._steps is not None and len(rows) == len(works):
-                with self._turns:
-                    written = self._steps.write(rows)
-                if written:
-                    return [True] * len(works)
+            with self._turns:
+                written = self._steps.write(list(chosen.values()))
+        except sqlite3.Error:  # asked again below, which says why
+            return set()
+        return set(chosen) if written else set()
+
+    def _in_one_transaction(self, works: Sequence[_Work]) -> list[Any]:
+        """The results of all; where something fails, each in a transaction of its own."""
+        if not works:
+            return []
+        try:
             with self._turns, self._reported(), self._engine.begin() as connection:
                 return list(together(connection, [work.what for work in works]))
         except Exception:  # noqa: BLE001 - tried again one by one, where it meets its own future

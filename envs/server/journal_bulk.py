@@ -1,4 +1,4 @@
-"""Steps written to SQLite by one statement for all that have come together.
+"""Steps and ends written to SQLite by one statement for all that have come together.
 
 A statement for each row, as ``executemany`` runs them, takes Python's lock again after every row, for which a busy
 event loop makes it wait; and all the while no other server process can write. Here the rows go into a view whose
@@ -16,16 +16,16 @@ from sqlalchemy import Engine
 
 __all__ = ["Row", "StepWriter"]
 
-_COLUMNS = 8
+_COLUMNS = 9
 _MOST_ROWS = 2048  # SQLite takes 32,766 values
 
 _VIEW = """
 CREATE TEMP VIEW envloop_taken AS
 SELECT NULL AS episode_id, NULL AS number, NULL AS digest, NULL AS action, NULL AS at, NULL AS status, NULL AS reason,
-  NULL AS final
+  NULL AS final, NULL AS failure
 """
 _TRIGGER = """
-CREATE TEMP TRIGGER envloop_take INSTEAD OF INSERT ON envloop_taken WHEN NEW.episode_id IS NOT NULL
+CREATE TEMP TRIGGER envloop_take INSTEAD OF INSERT ON envloop_taken WHEN NEW.action IS NOT NULL
 BEGIN
   UPDATE envloop_journal_episodes
     SET steps = NEW.number + 1, touched_at = NEW.at, status = coalesce(NEW.status, 'running'),
@@ -36,8 +36,20 @@ BEGIN
     VALUES (NEW.episode_id, NEW.number, NEW.digest, NEW.action);
 END
 """
+_END_TRIGGER = """
+CREATE TEMP TRIGGER envloop_end INSTEAD OF INSERT ON envloop_taken
+WHEN NEW.action IS NULL AND NEW.episode_id IS NOT NULL
+BEGIN
+  UPDATE envloop_journal_episodes
+    SET touched_at = NEW.at, status = NEW.status, reason = NEW.reason, failure = NEW.failure, final = NEW.final
+    WHERE id = NEW.episode_id AND status = 'running' AND steps = NEW.number;
+  SELECT RAISE(ABORT, 'stale') WHERE changes() = 0;
+END
+"""
 
-type Row = tuple[str, int, int, bytes, float, str | None, str | None, bytes | None]
+type Row = tuple[str, int, int | None, bytes | None, float, str | None, str | None, bytes | None, bytes | None]
+"""Episode, number, digest, action, time, status, reason, last view, failure. Without an action it is an end, and the
+number that of the episode's steps."""
 
 
 class StepWriter:
@@ -51,11 +63,12 @@ class StepWriter:
         self._connection.isolation_level = None  # a statement is a transaction
         self._connection.execute(_VIEW)
         self._connection.execute(_TRIGGER)
+        self._connection.execute(_END_TRIGGER)
 
     def write(self, rows: Sequence[Row]) -> bool:
-        """Write steps: episode, number, digest, action, time and, where it was the last, status, reason and last view.
+        """Write steps, each with its ending where it was the last, and ends.
 
-        False, and nothing is written, where an episode does not stand before its step, or there are too many.
+        False, and nothing is written, where an episode does not stand where its row says, or there are too many.
         Raises sqlite3.Error.
         """
         if len(rows) > _MOST_ROWS:

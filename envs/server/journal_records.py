@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Begun", "Head", "Kept", "Taken"]
+__all__ = ["Begun", "Ended", "Head", "Kept", "Taken"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,19 @@ class Taken:
     digest: int
     action: bytes  # JSON
     ending: tuple[str, str, bytes] | None = None
+    at: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An episode's end without a step: it has ended after so many. ``failure``: JSON of the error that ended it."""
+
+    episode_id: str
+    steps: int
+    status: str
+    reason: str
+    failure: bytes | None
+    final: bytes | None
     at: float = field(default_factory=time.time)
 
 

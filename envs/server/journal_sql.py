@@ -11,13 +11,13 @@ from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from envs.server.journal_bulk import Row
-from envs.server.journal_records import Begun, Head, Kept, Taken
+from envs.server.journal_records import Begun, Ended, Head, Kept, Taken
 from envs.server.journal_tables import ADVANCE, EPISODES, STEPS
 from envs.types import EpisodeStatus
 
 __all__ = ["What", "alone", "head", "load", "row", "sweep", "together"]
 
-type What = Begun | Taken | Callable[[Connection], Any]
+type What = Begun | Taken | Ended | Callable[[Connection], Any]
 """Something to write, or something else to do with the connection."""
 
 _RUNNING = EpisodeStatus.RUNNING.value
@@ -40,7 +40,11 @@ def together(connection: Connection, whats: Sequence[What]) -> Iterator[Any]:
         elif kind is Taken:
             yield from _take(connection, [what for what in alike if isinstance(what, Taken)])
         else:
-            yield from (what(connection) for what in alike if not isinstance(what, (Begun, Taken)))
+            for what in alike:
+                if isinstance(what, Ended):
+                    yield _end(connection, what)
+                elif not isinstance(what, (Begun, Taken)):
+                    yield what(connection)
 
 
 def _take(connection: Connection, steps: Sequence[Taken]) -> list[bool]:
@@ -61,10 +65,22 @@ def _take(connection: Connection, steps: Sequence[Taken]) -> list[bool]:
     return [True] * len(steps)
 
 
-def row(step: Taken) -> Row:
-    """The step for a ``StepWriter``."""
-    ending = step.ending or (None, None, None)
-    return (step.episode_id, step.number, step.digest, step.action, step.at, *ending)
+def _end(connection: Connection, ended: Ended) -> bool:
+    where = (EPISODES.c.id == ended.episode_id, EPISODES.c.status == _RUNNING, EPISODES.c.steps == ended.steps)
+    values = {
+        "status": ended.status, "reason": ended.reason, "failure": ended.failure, "final": ended.final,
+        "touched_at": ended.at,
+    }  # fmt: skip
+    return connection.execute(update(EPISODES).where(*where).values(**values)).rowcount == 1
+
+
+def row(what: Taken | Ended) -> Row:
+    """A step or an end for a ``StepWriter``."""
+    if isinstance(what, Ended):
+        end = (what.status, what.reason, what.final, what.failure)
+        return (what.episode_id, what.steps, None, None, what.at, *end)
+    ending = what.ending or (None, None, None)
+    return (what.episode_id, what.number, what.digest, what.action, what.at, *ending, None)
 
 
 def alone(connection: Connection, what: What) -> Any:
@@ -72,6 +88,8 @@ def alone(connection: Connection, what: What) -> Any:
     try:
         if isinstance(what, Taken):
             return _take(connection, [what])[0]
+        if isinstance(what, Ended):
+            return _end(connection, what)
         if not isinstance(what, Begun):
             return what(connection)
         _begin(connection, [what])
@@ -142,7 +160,9 @@ def sweep(connection: Connection, idle_s: float, remember_s: float, reason: str)
     idle = (EPISODES.c.status == _RUNNING, EPISODES.c.touched_at < now - idle_s)
     values = {"status": EpisodeStatus.CANCELLED.value, "reason": reason, "touched_at": now}
     cancelled: int = connection.execute(update(EPISODES).where(*idle).values(**values)).rowcount
-    old = select(EPISODES.c.id).where(EPISODES.c.status != _RUNNING, EPISODES.c.touched_at < now - remember_s)
+    # What was touched so long ago was begun before: that is what an index can find.
+    begun = EPISODES.c.created_at < now - remember_s
+    old = select(EPISODES.c.id).where(begun, EPISODES.c.status != _RUNNING, EPISODES.c.touched_at < now - remember_s)
     for (episode_id,) in connection.execute(old.limit(10_000)).all():
         connection.execute(delete(STEPS).where(STEPS.c.episode_id == episode_id))
         connection.execute(delete(EPISODES).where(EPISODES.c.id == episode_id))

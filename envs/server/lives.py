@@ -236,7 +236,7 @@ class Lives:
         forked_from: ForkOrigin | None = None,
     ) -> Session:
         session = Session(
-            f"ep_{secrets.token_hex(12)}",
+            _new_id(),
             spec=spec,
             task=self._shared(spec.name, branch.task),
             seed=seed,
@@ -278,7 +278,6 @@ class Lives:
     ) -> None:
         environment = session.environment
         session.end(status, reason, failure=failure)
-        self._metrics.ended.labels(session.spec.name, status.value).inc()
         self._retire(session)
         if self._journal is not None:
             writing = self._journal.end(
@@ -292,7 +291,8 @@ class Lives:
             session.write(writing)
         if environment is not None:
             await self._run(session.spec.blocking, lambda: close_quietly(environment))
-        await session.settled()
+        if await session.settled():
+            self._metrics.ended.labels(session.spec.name, status.value).inc()
 
     async def _let_go(self, session: Session) -> None:
         """Hold it here no more; in the journal it stays as it is."""
@@ -308,3 +308,8 @@ class Lives:
         self._ended[session.id] = session
         while len(self._ended) > max(self._remember_ended, 1):
             self._ended.popitem(last=False)
+
+
+def _new_id() -> str:
+    """Unguessable, and in the order of time: the journal's indexes then grow at their end, and not all over."""
+    return f"ep_{time.time_ns() // 1_000_000:011x}{secrets.token_hex(10)}"

@@ -300,9 +300,10 @@ class SessionTable(SharedLives):
     async def close(self, episode_id: str, reason: str = "closed by the client") -> Session:
         """End an episode; one that is over already keeps its status. Raises UnknownEpisode."""
         for _ in range(TRIES):
-            session = await self.current(episode_id)
+            session = await self._held(episode_id)
+            self._touch(session)
             async with session.lock:
-                if not session.status.over:
+                if await session.settled() and not session.status.over:  # the journal judges whether it stands so
                     await self._end(session, EpisodeStatus.CANCELLED, reason)
             if await session.settled():
                 return session

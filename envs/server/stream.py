@@ -2,7 +2,8 @@
 
 A frame of the client is a JSON array of requests, each with an ``id`` of the client's choice and an ``op``; a frame of
 the server is a JSON array of answers, ``{"id", "status", "episode"|"episodes"|"action"|"error"}``, each as soon as it
-is there, in any order. What does not wait is answered in one frame, and nothing waits for what does.
+is there, in any order. What does not wait is answered in one frame, and nothing waits for what does. A request for
+which there is no room now (429) is told ``retry_after_s`` beside the error.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from fastapi import APIRouter
 from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from envs.errors import BadRequest, EnvloopError
+from envs.errors import BadRequest, CapacityExceeded, EnvloopError, TooManyRequests
 from envs.server.auth import Access
 from envs.server.operations import IN_ONE_GO, Operations
 from envs.server.pace import Pace
@@ -200,7 +201,10 @@ def _episode(id: Any, body: bytes, status: int = 200) -> bytes:
 
 def _failed(id: Any, error: Exception) -> bytes:
     status = error.http_status if isinstance(error, EnvloopError) else 500
-    return _answer(id, status, {"error": shown(error, "a request of a stream")})
+    fields: dict[str, Any] = {"error": shown(error, "a request of a stream")}
+    if isinstance(error, CapacityExceeded):
+        fields["retry_after_s"] = error.retry_after_s if isinstance(error, TooManyRequests) else 1.0
+    return _answer(id, status, fields)
 
 
 def _answer(id: Any, status: int, fields: Mapping[str, Any], encoded: bytes = b"") -> bytes:

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from envs.types import Action, EnvSpec, Observation
+from envs.types import Action, EnvSpec, Observation, ToolSpec
 from rollout_server.constraints import Constraint
-from rollout_server.types import Completion, PolicyVersion, SamplingParams, StepRecord
+from rollout_server.types import Completion, Message, PolicyVersion, SamplingParams, StepRecord
 
-__all__ = ["AskExpert", "Engine", "GenerationRequest", "ScriptContext", "Tokenizer"]
+__all__ = ["AskExpert", "ChatContext", "Engine", "GenerationRequest", "ScriptContext", "Tokenizer"]
 
 
 class Tokenizer(Protocol):
@@ -57,8 +57,16 @@ class ScriptContext:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatContext:
+    """The conversation behind a request's ids as messages, with the tools that it offers."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One turn to sample. ``script`` is read by scripted engines only.
+    """One turn to sample. ``script`` is read by scripted engines only, ``chat`` by those with ``text_only``.
 
     ``constraint``: what the turn may say, for engines with ``constrains``; its logprobs are then those of the
     constrained distribution. ``time_limit_s``: engines with ``keeps_time`` stop after so many seconds and answer what
@@ -71,6 +79,7 @@ class GenerationRequest:
     script: ScriptContext | None = None
     constraint: Constraint | None = None
     time_limit_s: float | None = None
+    chat: ChatContext | None = None
 
 
 @runtime_checkable
@@ -78,7 +87,8 @@ class Engine(Protocol):
     """Samples completions. Many ``generate`` calls run at once on one event loop.
 
     Two abilities are told by attributes that an engine may lack (then it has not the ability): ``constrains`` and
-    ``keeps_time``, see ``GenerationRequest``. An engine in front of others has those that all of them have.
+    ``keeps_time``, see ``GenerationRequest``. An engine in front of others has those that all of them have. A third,
+    ``text_only``, is a lack: the engine samples text, and its ids are not those that a model sampled.
     """
 
     name: str

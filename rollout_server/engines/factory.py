@@ -12,7 +12,18 @@ from rollout_server.engines.base import Engine
 __all__ = ["EngineKind", "make_engine"]
 
 EngineKind = Literal[
-    "vllm", "openai", "transformers", "expert", "gold", "explorer", "repair", "near_miss", "random", "noop"
+    "vllm",
+    "vllm_process",
+    "openai",
+    "chat",
+    "transformers",
+    "expert",
+    "gold",
+    "explorer",
+    "repair",
+    "near_miss",
+    "random",
+    "noop",
 ]
 
 _SCRIPTED = ("expert", "gold", "explorer", "repair", "near_miss", "random", "noop")
@@ -44,10 +55,18 @@ def make_engine(kind: str, *, model: str | None = None, **options: Any) -> Engin
         if isinstance(options.get("base_url"), list | tuple):
             return _pool(model, **options)
         return _build(kind, OpenAIEngine, model=model, **options)
+    if kind == "chat":
+        from rollout_server.engines.chat_completions import ChatCompletionsEngine
+
+        return _build(kind, ChatCompletionsEngine, model=model, **options)
     if kind == "vllm":
         from rollout_server.engines.vllm import VllmEngine
 
         return _build(kind, VllmEngine, _resolve(model), **options)
+    if kind == "vllm_process":
+        from rollout_server.engines.vllm_process import VllmProcessEngine
+
+        return _build(kind, VllmProcessEngine, _resolve(model), **options)
     from rollout_server.engines.transformers import TransformersEngine
 
     return _build(kind, TransformersEngine, _resolve(model), **options)

@@ -25,7 +25,7 @@ class ProcessGuard:
     """Watches over processes on behalf of this one. Every method is safe to call again."""
 
     def __init__(self) -> None:
-        self._watched: set[int] = set()
+        self._watched: set[str] = set()
         # -I and -S: neither the working directory nor site packages are looked at, so it starts in milliseconds. A
         # session of its own: Ctrl-C at the terminal must not end the guard before those it watches.
         self._process: subprocess.Popen[str] | None = subprocess.Popen(
@@ -41,11 +41,13 @@ class ProcessGuard:
         """The guard's own process id, None once dismissed."""
         return self._process.pid if self._process else None
 
-    def watch(self, pid: int) -> None:
-        """End this process when the current one dies."""
-        if pid not in self._watched:
-            self._watched.add(pid)
-            self._say(f"{pid} {_started(pid)}")
+    def watch(self, pid: int, *, group: bool = False) -> None:
+        """End this process when the current one dies; with ``group`` every process of the group that it leads, the
+        children that it has by then among them."""
+        line = f"{-pid if group else pid} {_started(pid)}"
+        if line not in self._watched:
+            self._watched.add(line)
+            self._say(line)
 
     def dismiss(self) -> None:
         """End the guard and leave what it watched alone."""
@@ -75,11 +77,13 @@ def _started(pid: int) -> str:
 
 
 def _alive(pid: int, started: str) -> bool:
+    """Whether a process is there, or, for a negative number, anybody of the group that it led."""
     try:
         os.kill(pid, 0)
     except OSError:
         return False
-    return _started(pid) == started
+    # No new process takes a number that a group still bears: where a leader is gone, the group is still its own.
+    return _started(abs(pid)) == started or (pid < 0 and not _started(-pid))
 
 
 def _main() -> None:

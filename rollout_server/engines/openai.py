@@ -203,7 +203,7 @@ class OpenAIEngine:
         if not ids:
             raise ConfigError(
                 f"the server at {self._shown} answers no token ids, so that rollouts cannot be exact",
-                hint=_HOW_TO_SERVE,
+                hint=f"{_HOW_TO_SERVE}; to evaluate by text alone take the engine chat",
             )
         if not logprobs or len(logprobs) != len(ids) or not all(isinstance(p, int | float) for p in logprobs):
             raise ConfigError(f"the server at {self._shown} answers no logprob for each id", hint=_HOW_TO_SERVE)
@@ -299,6 +299,12 @@ class OpenAIEngine:
                 _LOG.warning("adapters stay on the server: %s", error)
             client, self._client = self._client, None
             await client.aclose()
+
+    async def disconnect(self) -> None:
+        """Disconnect from a server that ends with its adapters, or has ended. Idempotent."""
+        self._served.clear()
+        self._retired.clear()
+        await self.close()
 
 
 def shown_url(url: str) -> str:

@@ -5,13 +5,13 @@ The order of the steps is vLLM's (``vllm/v1/sample/sampler.py``): repetition pen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from rollout_server.types import SamplingParams
 
-__all__ = ["processed_logprobs", "sample_row"]
+__all__ = ["processed_logprobs", "sample_row", "sample_rows"]
 
 _GREEDY = 1e-5  # vLLM's bound below which a temperature is greedy
 
@@ -46,6 +46,46 @@ def sample_row(logprobs: torch.Tensor, sampling: SamplingParams, generator: torc
     # seed then gives the same noise on every device.
     noise = torch.empty(logprobs.shape, dtype=torch.float32).exponential_(generator=generator).to(logprobs.device)
     return int((logprobs.exp() / noise).argmax())
+
+
+def sample_rows(
+    logits: torch.Tensor,
+    sampling: Sequence[SamplingParams],
+    generators: Sequence[torch.Generator],
+    *,
+    seen: Callable[[int], Sequence[int]],
+) -> list[tuple[int, float]]:
+    """An id and its logprob for each row of logits (B, V): what ``processed_logprobs`` and ``sample_row`` give a row.
+
+    ``seen``: the ids of a row's prompt and completion so far, asked for only where a penalty needs them. Rows that are
+    sampled by temperature alone are worked on together.
+    """
+    out: list[tuple[int, float]] = [(0, 0.0)] * len(sampling)
+    plain = [row for row, s in enumerate(sampling) if _at_most_a_temperature(s)]
+    for row in set(range(len(sampling))).difference(plain):
+        s = sampling[row]
+        logprobs = processed_logprobs(logits[row], s, seen(row) if s.repetition_penalty != 1.0 else ())
+        token = sample_row(logprobs, s, generators[row])
+        out[row] = token, float(logprobs[token])
+    if plain:
+        greedy = [sampling[row].temperature < _GREEDY for row in plain]
+        temperatures = torch.tensor(
+            [1.0 if g else sampling[row].temperature for g, row in zip(greedy, plain, strict=True)]
+        )
+        noise = torch.ones(len(plain), logits.shape[-1], dtype=torch.float32)
+        for number, row in enumerate(plain):
+            if not greedy[number]:
+                noise[number].exponential_(generator=generators[row])
+        logprobs = (logits[plain].float() / temperatures[:, None].to(logits.device)).log_softmax(-1)
+        tokens = (logprobs.exp() / noise.to(logits.device)).argmax(-1, keepdim=True)
+        chosen = logprobs.gather(-1, tokens)
+        for row, token, logprob in zip(plain, tokens[:, 0].tolist(), chosen[:, 0].tolist(), strict=True):
+            out[row] = token, logprob
+    return out
+
+
+def _at_most_a_temperature(s: SamplingParams) -> bool:
+    return s.top_k == 0 and s.top_p >= 1.0 and s.min_p == 0.0 and s.repetition_penalty == 1.0
 
 
 def _penalised(logits: torch.Tensor, penalty: float, seen: Sequence[int]) -> torch.Tensor:

@@ -1,17 +1,20 @@
 """Sampling with transformers and PEFT: slower than vLLM, but it runs wherever torch does, and its every step is in the
 open.
 
-Requests that wait for the same policy are sampled together, left-padded, one token a step with a key-value cache. All
-of the model's work is done in one thread of its own, so that the event loop never waits for it.
+Requests of the same policy are sampled together, a token each a step; one that comes joins at the next step and one
+that has ended leaves at once. Keys and values stay from one turn of an episode to the next (``KvPool``), so that a turn
+costs its new tokens alone. All of the model's work is done in one thread of its own, so that the event loop never waits
+for it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 import secrets
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -21,14 +24,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from envs.errors import BackendUnavailable, ConfigError, InvalidOption, UnknownPolicy
 from rollout_server.engines.adapters import check_adapter
 from rollout_server.engines.base import GenerationRequest, Tokenizer
+from rollout_server.engines.kv_pool import KvPool, Piece, Slot
+from rollout_server.engines.ragged_attention import use_ragged_attention
 from rollout_server.types import Completion, FinishReason, PolicyVersion
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 __all__ = ["TransformersEngine"]
 
 _GATHER_S = 0.005  # how long the first request waits for company
+_STEP_TOKENS = 8192  # of all requests together in one step: longer prompts are read in several
+_LEAD = 48  # a first prompt that begins with as many tokens as another's waits for that one, to copy them
 
 
 @dataclass(eq=False, slots=True)
@@ -37,20 +45,35 @@ class _Job:
     adapter: str | None
     room: int
     future: asyncio.Future[Completion]
+    prompt: np.ndarray
+    slot: Slot | None = None
     generator: Any = None
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     cancelled: bool = False
 
+    def unread(self, most: int) -> list[int]:
+        """The next tokens that the model has not read yet."""
+        assert self.slot is not None
+        at, prompt = self.slot.length, self.request.prompt_ids
+        return list(prompt[at : at + most]) or self.ids[at - len(prompt) :]
+
     @property
-    def ended(self) -> bool:
-        return self.cancelled or len(self.ids) >= self.room
+    def whole(self) -> int:
+        """Tokens in all, sampled ones too."""
+        return len(self.prompt) + len(self.ids)
 
 
 class TransformersEngine:
     """Samples from one model and any number of adapters, up to ``max_batch`` requests of one policy at a time.
 
     ``device`` None is CUDA where there is one. ``max_lora_rank`` bounds what is accepted, None accepts any.
+    ``merge_adapters`` holds each adapter as a copy of all weights with the adapter added: faster where the model is
+    small, since an adapter's own multiplications then cost as much as the model's.
+
+    Keys and values of the last ``max_batch`` sequences and a quarter more are kept, as long as the longest of them:
+    give it as many as episodes are live at once. Models with another attention than the causal one over all tokens
+    (sliding windows, state spaces) are refused.
     """
 
     name = "transformers"
@@ -65,6 +88,7 @@ class TransformersEngine:
         max_model_len: int = 4096,
         max_batch: int = 16,
         max_lora_rank: int | None = None,
+        merge_adapters: bool = False,
     ) -> None:
         self.model = model
         self.max_model_len = max_model_len
@@ -75,8 +99,12 @@ class TransformersEngine:
         self._max_batch = max_batch
         self._max_lora_rank = self.max_lora_rank = max_lora_rank
         self.base_models = (model,)
+        self._merge = merge_adapters
         self._net: Any = None
         self._peft: Any = None
+        self._merged: dict[str, Any] = {}
+        self._pool = KvPool(0, max_length=1)
+        self.prefill_tokens = 0
         self._thread: ThreadPoolExecutor | None = None
         self._start_lock = asyncio.Lock()
         self._waiting: list[_Job] = []
@@ -122,7 +150,10 @@ class TransformersEngine:
         if limit:
             self.max_model_len = min(self.max_model_len, int(limit))
         move: Any = net.to  # its stub is broken
-        return move(self._device).eval()
+        net = move(self._device).eval()
+        self._pool = KvPool(self._max_batch + self._max_batch // 4 + 1, max_length=self.max_model_len)
+        use_ragged_attention(net, self.model)
+        return net
 
     async def generate(self, request: GenerationRequest) -> Completion:
         """Sample one turn; see ``Engine.generate``. At temperature 0 the logprobs are those of temperature 1."""
@@ -133,38 +164,81 @@ class TransformersEngine:
                 f"a prompt of {len(request.prompt_ids)} tokens does not fit in a context of {self.max_model_len}",
                 hint="raise the engine's max_model_len, or end the episode earlier",
             )
+        import numpy as np
+
         with self._adapter(request.policy) as adapter:
             future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-            job = _Job(request, adapter, min(room, request.sampling.max_tokens), future)
+            prompt = np.asarray(request.prompt_ids, dtype=np.int64)
+            job = _Job(request, adapter, min(room, request.sampling.max_tokens), future, prompt)
             self._waiting.append(job)
             if self._pump is None or self._pump.done():
-                self._pump = asyncio.create_task(self._run_batches())
+                self._pump = asyncio.create_task(self._run())
             try:
                 return await future
             finally:
-                job.cancelled = True  # seen by the thread before its next token; without effect after the last
+                job.cancelled = True  # it is left out of the next step
 
-    async def _run_batches(self) -> None:
-        while self._waiting:
-            await asyncio.sleep(_GATHER_S)
-            self._waiting = [j for j in self._waiting if not j.cancelled]
-            if not self._waiting:
+    async def _run(self) -> None:
+        """Step until nobody waits. Whatever is raised belongs to those who wait, not to this task."""
+        await asyncio.sleep(_GATHER_S)
+        while self._drop_ended() or self._waiting:
+            batch: list[_Job] = []
+            turn = asyncio.ensure_future(self._turn(batch))
+            await asyncio.wait([turn])
+            if (error := turn.exception()) is not None:
+                self._fail(batch or [*self._waiting, *self._sampling], f"the model failed: {error!r}", error)
+                self._pool.clear()  # nobody knows how far the step came
+                self._waiting, self._sampling = [*self._sampling, *self._waiting], []
+
+    async def _turn(self, batch: list[_Job]) -> None:
+        """One step for the policy whose turn it is; ``batch`` is filled with those who take part."""
+        adapter = (self._sampling or self._waiting)[0].adapter
+        self._admit(adapter)
+        batch += [job for job in self._sampling if job.adapter == adapter][: self._max_batch]
+        self._sampling = [job for job in self._sampling if job not in batch] + batch  # policies take turns
+        await self._in_thread(self._step, batch)
+
+    def _drop_ended(self) -> bool:
+        """Answer those who have ended and let their slots go. Whether any goes on."""
+        for job in self._sampling:
+            if self._ended(job):
+                assert job.slot is not None
+                self._pool.release(job.slot)
+                self._answer(job)
+        self._sampling = [job for job in self._sampling if not self._ended(job)]
+        self._waiting = [job for job in self._waiting if not job.cancelled]
+        return bool(self._sampling)
+
+    def _ended(self, job: _Job) -> bool:
+        return job.cancelled or len(job.ids) >= job.room or job.ids[-1:] == [self.tokenizer.end_of_turn_id]
+
+    def _admit(self, adapter: str | None) -> None:
+        """Give slots to those who wait for a policy."""
+        leads: set[tuple[int, ...]] = set()
+        live = sum(job.adapter == adapter for job in self._sampling)
+        for job in [job for job in self._waiting if job.adapter == adapter]:
+            if live >= self._max_batch:
                 return
-            first = self._waiting[0]
-            batch = [j for j in self._waiting if j.adapter == first.adapter][: self._max_batch]
-            self._waiting = [j for j in self._waiting if j not in batch]
-            self._sampling = batch
-            sampled = asyncio.ensure_future(self._in_thread(self._sample_batch, batch))
-            await asyncio.wait([sampled])
-            error = sampled.exception()  # whatever torch raised belongs to those who wait, not to this task
-            for job in batch:
-                if error is None and not job.cancelled:
-                    self._answer(job)
-                elif not job.future.done():
-                    why = "the engine was closed" if error is None else f"the model failed: {error!r}"
-                    failure = BackendUnavailable(why)
-                    failure.__cause__ = error
-                    job.future.set_exception(failure)
+            lead = job.request.prompt_ids[:_LEAD]
+            if lead in leads:
+                continue
+            slot = self._pool.take(job, adapter, job.prompt)
+            if slot is None:
+                return
+            if slot.length < len(lead):
+                leads.add(lead)
+            job.slot = slot
+            self._waiting.remove(job)
+            self._sampling.append(job)
+            live += 1
+
+    def _fail(self, jobs: Sequence[_Job], why: str, cause: BaseException | None = None) -> None:
+        for job in jobs:
+            if not job.future.done():
+                failure = BackendUnavailable(why)
+                failure.__cause__ = cause
+                job.future.set_exception(failure)
+            job.cancelled = True
 
     def _answer(self, job: _Job) -> None:
         if not job.future.done() and not job.cancelled:
@@ -175,71 +249,60 @@ class TransformersEngine:
         reason = FinishReason.STOP if stopped else FinishReason.LENGTH
         return Completion(tuple(job.ids), tuple(job.logprobs), reason, job.request.policy.name)
 
-    def _sample_batch(self, jobs: list[_Job]) -> None:
+    def _step(self, jobs: list[_Job]) -> None:
+        """Feed what each request has not fed yet, and sample the next token of those that are read to their end."""
         import torch
-        from transformers import DynamicCache
 
-        net, adapter = self._peft or self._net, jobs[0].adapter
-        if adapter is not None:
-            self._peft.set_adapter(adapter)
+        left, fed = _STEP_TOKENS, []
         for job in jobs:
-            seed = job.request.sampling.seed
-            job.generator = torch.Generator().manual_seed(secrets.randbits(62) if seed is None else seed)
-        plain = nullcontext() if adapter is not None or self._peft is None else self._peft.disable_adapter()
+            if left > 0 and job.slot is not None and (ids := job.unread(left)):
+                fed.append((job, Piece(job.slot, ids)))
+                left -= len(ids)
+        fed.sort(key=lambda pair: len(pair[1].ids) > 1)  # single tokens first
+        pieces = [piece for _, piece in fed]
+        net, plain = self._weights(jobs[0].adapter)
         with torch.inference_mode(), plain:
-            ids, mask = self._padded(jobs)
-            positions = (mask.cumsum(-1) - 1).clamp(min=0)
-            cache = DynamicCache(config=self._net.config)
-            while jobs:
-                out = net(
-                    input_ids=ids,
-                    attention_mask=mask,
-                    position_ids=positions,
-                    past_key_values=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                )
-                kept = self._sample_step(jobs, out.logits[:, -1])
-                if len(kept) < len(jobs):
-                    jobs = [jobs[row] for row in kept]
-                    if not jobs:
-                        return
-                    rows = torch.tensor(kept, device=ids.device)
-                    cache.batch_select_indices(rows)
-                    mask, positions = mask[rows], positions[rows]
-                ids = torch.tensor([[job.ids[-1]] for job in jobs], device=mask.device)
-                mask = torch.cat([mask, mask.new_ones(len(jobs), 1)], dim=-1)
-                positions = positions[:, -1:] + 1
+            batch = self._pool.batch(pieces, self._device)
+            out = net(
+                input_ids=batch.ids[None],
+                position_ids=batch.positions[None],
+                use_cache=False,
+                logits_to_keep=batch.last,
+                ragged=batch,
+            )
+        self._pool.fed(pieces)
+        self.prefill_tokens += sum(len(piece.ids) for piece in pieces) - batch.singles
+        read = [i for i, (job, piece) in enumerate(fed) if piece.slot.length == job.whole]
+        self._sample([fed[i][0] for i in read], out.logits[0, read])
 
-    def _padded(self, jobs: list[_Job]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Prompts padded on the left to one length, and the mask of what is real, both of shape (B, T)."""
-        import torch
+    def _weights(self, adapter: str | None) -> tuple[Any, Any]:
+        """The network that samples for a policy, and the context that it must be called in."""
+        if adapter in self._merged:
+            return self._merged[adapter], nullcontext()
+        if self._peft is None:
+            return self._net, nullcontext()
+        if adapter is None:
+            return self._peft, self._peft.disable_adapter()
+        if self._peft.active_adapter != adapter:
+            self._peft.set_adapter(adapter)
+        return self._peft, nullcontext()
 
-        prompts = [list(job.request.prompt_ids) for job in jobs]
-        width = max(map(len, prompts))
-        ids = [[0] * (width - len(p)) + p for p in prompts]
-        mask = [[0] * (width - len(p)) + [1] * len(p) for p in prompts]
-        return torch.tensor(ids, device=self._device), torch.tensor(mask, device=self._device)
+    def _sample(self, jobs: list[_Job], logits: torch.Tensor) -> None:
+        """Draw a token for every row of ``logits`` (B, V)."""
+        from rollout_server.engines.sampling import sample_rows
 
-    def _sample_step(self, jobs: list[_Job], logits: torch.Tensor) -> list[int]:
-        """Draw a token for every row of ``logits`` (B, V); answers the rows that go on."""
-        from rollout_server.engines.sampling import processed_logprobs, sample_row
-
-        going_on = []
-        for row, job in enumerate(jobs):
-            sampling = job.request.sampling
-            if job.ended:
-                continue
-            seen = (*job.request.prompt_ids, *job.ids) if sampling.repetition_penalty != 1.0 else ()
-            logprobs = processed_logprobs(logits[row], sampling, seen)
-            token = sample_row(logprobs, sampling, job.generator)
+        for job in jobs:
+            if job.generator is None:
+                job.generator = _generator(job.request.sampling.seed)
+        drawn = sample_rows(
+            logits,
+            [job.request.sampling for job in jobs],
+            [job.generator for job in jobs],
+            seen=lambda row: (*jobs[row].request.prompt_ids, *jobs[row].ids),
+        )
+        for job, (token, logprob) in zip(jobs, drawn, strict=True):
             job.ids.append(token)
-            job.logprobs.append(float(logprobs[token]))
-            if token != self.tokenizer.end_of_turn_id and not job.ended:
-                going_on.append(row)
-            else:  # who asked need not wait for the rest of the batch
-                job.future.get_loop().call_soon_threadsafe(self._answer, job)
-        return going_on
+            job.logprobs.append(logprob)
 
     @contextmanager
     def _adapter(self, policy: PolicyVersion) -> Iterator[str | None]:
@@ -271,6 +334,10 @@ class TransformersEngine:
         from peft import PeftModel
 
         try:
+            if self._merge:
+                whole = PeftModel.from_pretrained(copy.deepcopy(self._net), str(path), adapter_name=adapter)
+                self._merged[adapter] = whole.merge_and_unload().eval()
+                return
             if self._peft is None:
                 self._peft = PeftModel.from_pretrained(self._net, str(path), adapter_name=adapter)
             else:
@@ -294,6 +361,9 @@ class TransformersEngine:
                 self._thread.submit(self._delete_adapter, adapter)  # in order, behind the batch under way
 
     def _delete_adapter(self, adapter: str) -> None:
+        self._pool.forget(adapter)
+        if self._merged.pop(adapter, None) is not None:
+            return
         others = [name for name in self._peft.peft_config if name != adapter]
         if others:
             self._peft.set_adapter(others[0])  # PEFT goes on looking for the active adapter, even a deleted one
@@ -311,14 +381,19 @@ class TransformersEngine:
     async def close(self) -> None:
         """Stop the sampling under way and free the model. Idempotent."""
         async with self._start_lock:
-            for job in [*self._waiting, *self._sampling]:
-                job.cancelled = True
-                if job in self._waiting and not job.future.done():
-                    job.future.set_exception(BackendUnavailable("the engine was closed"))
+            self._fail([*self._waiting, *self._sampling], "the engine was closed")
             if self._pump is not None:
                 await asyncio.wait([self._pump])
             thread, self._thread = self._thread, None
             if thread is not None:
                 await asyncio.to_thread(thread.shutdown)
             self._net = self._peft = None
+            self._merged.clear()
+            self._pool.clear()
             self._adapters.clear()
+
+
+def _generator(seed: int | None) -> torch.Generator:
+    import torch
+
+    return torch.Generator().manual_seed(secrets.randbits(62) if seed is None else seed)

@@ -1,15 +1,16 @@
-"""Agent protocols: AgentBench's function-calling and classic forms."""
+"""Agent protocols: AgentBench's function-calling and classic forms, and the environment's bare words."""
 
 from __future__ import annotations
 
 from envs.errors import InvalidOption
 from rollout_server.protocols.agentbench_classic import AgentBenchClassic
 from rollout_server.protocols.agentbench_fc import AgentBenchFC
+from rollout_server.protocols.bare import Bare
 from rollout_server.protocols.base import AgentProtocol
 
 __all__ = ["PROTOCOLS", "get_protocol"]
 
-PROTOCOLS: tuple[AgentProtocol, ...] = (AgentBenchFC(), AgentBenchClassic())
+PROTOCOLS: tuple[AgentProtocol, ...] = (AgentBenchFC(), AgentBenchClassic(), Bare())
 
 
 def get_protocol(name: str) -> AgentProtocol:

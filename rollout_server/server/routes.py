@@ -23,10 +23,12 @@ from rollout_server.server.schemas import (
     ForksAnswer,
     GroupsAnswer,
     ReadyAnswer,
+    StatsAnswer,
+    StatsQuery,
     VersionAnswer,
     rollout_request_schema,
 )
-from rollout_server.server.streams import GrowingAnswer, play_or_give_up
+from rollout_server.server.streams import GrowingAnswer, play_or_give_up, unless_gone
 
 if TYPE_CHECKING:
     from rollout_server.server.app import Running
@@ -73,6 +75,13 @@ def build_routes(running: Running) -> APIRouter:
 
         return await asyncio.to_thread(look)
 
+    @router.get("/v1/stats", tags=["episodes"], responses={200: {"model": StatsAnswer}, **_errors()})
+    async def stats(query: Annotated[StatsQuery, Query()]) -> Response:
+        """Figures of the stored episodes that match: a row for each combination of the keys `by`, or one of all."""
+        store = running.service.store
+        rows = await asyncio.to_thread(lambda: store.stats(query.by, **query.filters()))
+        return _json({"stats": [row.to_json() for row in rows]})
+
     @router.get(
         "/v1/episodes/{episode_id}",
         tags=["episodes"],
@@ -98,12 +107,15 @@ def build_routes(running: Running) -> APIRouter:
         status_code=201,
         responses={201: {"model": ForksAnswer}, **_errors(404, 409, 503)},
     )
-    async def fork(episode_id: str, body: ForkEpisode) -> Response:
-        """Go on from a turn of a stored episode, `count` times, with a policy of this server; each fork is stored."""
+    async def fork(episode_id: str, body: ForkEpisode, request: Request) -> Response:
+        """Go on from a turn of a stored episode, `count` times, with a policy of this server; each fork is stored.
+
+        Closing the connection cancels what is still being played.
+        """
         service = running.service
         parent = await asyncio.to_thread(service.store.get, episode_id)
         options = ForkOptions(**body.model_dump(exclude={"policy"}))
-        forks = await fork_many(service, parent, options, policy=body.policy)
+        forks = await unless_gone(fork_many(service, parent, options, policy=body.policy), request)
         return await asyncio.to_thread(lambda: _json({"episodes": [episode_to_json(found) for found in forks]}, 201))
 
     @router.get("/healthz", tags=["server"])

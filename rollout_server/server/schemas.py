@@ -5,11 +5,13 @@ Requests are read by ``rollout_server.serialize``, which refuses what these do n
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from envs.types import EpisodeStatus
+from rollout_server.store_stats import STATS_KEYS
 from rollout_server.types import RolloutRequest
 
 __all__ = [
@@ -22,9 +24,14 @@ __all__ = [
     "PolicyAnswer",
     "PublishPolicy",
     "ReadyAnswer",
+    "StatsAnswer",
+    "StatsQuery",
     "VersionAnswer",
     "rollout_request_schema",
 ]
+
+
+StatsKey = StrEnum("StatsKey", {name.upper(): name for name in STATS_KEYS})  # type: ignore[misc] # of a tuple
 
 
 class PublishPolicy(BaseModel):
@@ -91,7 +98,7 @@ class EpisodesAnswer(BaseModel):
     total: int
 
 
-class EpisodeQuery(BaseModel):
+class _Filters(BaseModel):
     """Which stored episodes: every named parameter must match; one that comes several times, either of its values."""
 
     model_config = ConfigDict(extra="forbid")
@@ -111,12 +118,42 @@ class EpisodeQuery(BaseModel):
     max_reward: float | None = None
     since: str | None = Field(None, description="ISO 8601 date or time (UTC unless it says otherwise), or an age: 7d.")
     until: str | None = Field(None, description="Likewise; exclusive.")
-    offset: int = Field(0, ge=0, le=2**31)
-    limit: int = Field(100, ge=1, le=1000)
 
     def filters(self) -> dict[str, Any]:
         """What the store is asked for."""
-        return self.model_dump(exclude={"offset", "limit"}, exclude_none=True)
+        return self.model_dump(include=set(_Filters.model_fields), exclude_none=True)
+
+
+class EpisodeQuery(_Filters):
+    """A page of the stored episodes that match."""
+
+    offset: int = Field(0, ge=0, le=2**31)
+    limit: int = Field(100, ge=1, le=1000)
+
+
+class StatsQuery(_Filters):
+    """The stored episodes that match, by these keys."""
+
+    by: list[StatsKey] = Field([], max_length=len(STATS_KEYS), description="Group by these; repeat for more.")
+
+
+class _StatsRow(BaseModel):
+    key: dict[str, str]
+    episodes: int
+    scored: int
+    successes: int
+    success: float | None
+    reward: float | None
+    turns: float | None
+    tokens: float | None
+    policy_tokens: float | None
+    bytes: int
+
+
+class StatsAnswer(BaseModel):
+    """Figures of stored episodes, as ``rollout_server.store_stats.EpisodeStats`` describes them."""
+
+    stats: list[_StatsRow]
 
 
 class ForkEpisode(BaseModel):

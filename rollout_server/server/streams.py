@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any, Protocol
 
 from starlette.requests import Request
 
-from envs.errors import EnvloopError
+from envs.errors import EnvloopError, TryAgain
 from envs.server.guard import internal_error
 from rollout_server.serialize import dumps, episode_to_json, group_to_json
 from rollout_server.service import EpisodeCallback
 from rollout_server.types import Episode, Group, RolloutRequest
 
-__all__ = ["HEARTBEAT_S", "GrowingAnswer", "play_or_give_up"]
+__all__ = ["HEARTBEAT_S", "GrowingAnswer", "play_or_give_up", "unless_gone"]
 
 HEARTBEAT_S = 10.0
 _EARLY_S = 2.0
@@ -30,14 +30,23 @@ class _Player(Protocol):
 
 async def play_or_give_up(service: _Player, request: RolloutRequest, caller: Request) -> bytes:
     """Play everything and answer ``{"groups": […]}``; cancelled, episodes and all, where the caller goes away."""
-    task = asyncio.create_task(_play(service, request))
+    groups = await unless_gone(_play(service, request), caller)
+    return await asyncio.to_thread(lambda: dumps({"groups": [group_to_json(group) for group in groups]}).encode())
+
+
+async def unless_gone[T](work: Coroutine[Any, Any, T], caller: Request) -> T:
+    """What the work gives; it is cancelled where the caller, whose request's body was read, goes away."""
+    task = asyncio.create_task(work)
     gone = asyncio.create_task(_gone(caller))
     gone.add_done_callback(lambda _: task.cancel())
     try:
-        groups = await task
+        return await task
+    except asyncio.CancelledError:
+        if gone.done() and not gone.cancelled():
+            raise TryAgain("the caller has gone") from None  # which nobody hears, and no log takes for a fault
+        raise
     finally:
         await _end(task, gone)
-    return await asyncio.to_thread(lambda: dumps({"groups": [group_to_json(group) for group in groups]}).encode())
 
 
 class GrowingAnswer:

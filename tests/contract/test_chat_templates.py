@@ -16,12 +16,18 @@ from hypothesis import HealthCheck, given, settings
 from envs.errors import ConfigError
 from envs.registry import ALFWORLD, DBBENCH
 from envs.types import Action
-from rollout_server.chat import ChatFormat, check_template, tool_json
+from rollout_server.chat import ChatFormat, tool_json
+from rollout_server.chat_template import check_template
 from rollout_server.protocols.hermes import render_tool_call
 from rollout_server.tokenizer import HFTokenizer
 from rollout_server.types import Message, Role
 
 QWEN = ("qwen2_5", "qwen3_instruct_2507")
+FACTS = {  # default system prompt, thinking
+    "qwen2_5": ("You are Qwen, created by Alibaba Cloud. You are a helpful assistant.", "none"),
+    "qwen3_instruct_2507": (None, "none"),
+    "qwen3": (None, "switch"),
+}
 _SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -121,3 +127,52 @@ def test_the_check_at_start_sees_a_difference_in_the_tools_alone(qwen: HFTokeniz
     qwen.hf.chat_template = template.replace("</tool_response>", "</response>")
     with pytest.raises(ConfigError, match="response"):
         check_template(qwen)
+
+
+def stored(name: str) -> str:
+    return (resources.files("trl") / "chat_templates" / f"{name}.jinja").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_what_a_template_does_is_found_out(qwen: HFTokenizer, name: str) -> None:
+    qwen.hf.chat_template = stored(name)
+    facts = check_template(qwen)
+    assert (facts.default_system, facts.thinking) == FACTS[name]
+    assert facts.tools
+    assert facts.difference is None
+    assert ("thoughts" in facts.describe()) == (name == "qwen3")
+
+
+def test_smollm2_knows_no_tools_and_has_a_system_prompt_of_its_own(smollm2: HFTokenizer) -> None:
+    facts = check_template(smollm2)
+    assert not facts.tools
+    assert facts.default_system is not None
+    assert "SmolLM" in facts.default_system
+
+
+@pytest.mark.parametrize("name", ["qwen3_5_think", "qwen3_5_nothink"])
+def test_another_qwen_is_refused_and_can_be_taken_all_the_same(qwen: HFTokenizer, name: str) -> None:
+    qwen.hf.chat_template = stored(name)
+    with pytest.raises(ConfigError, match="differs from the expected one") as caught:
+        check_template(qwen)
+    assert "any_chatml" in str(caught.value.hint)
+    facts = check_template(qwen, accept="any_chatml")
+    assert "differs" in str(facts.difference)
+    assert facts.thinking == ("always" if name == "qwen3_5_think" else "switch")
+
+
+def test_a_template_without_chatml_is_refused_even_so(qwen: HFTokenizer) -> None:
+    qwen.hf.chat_template = stored("gemma")
+    with pytest.raises(ConfigError):
+        check_template(qwen, accept="any_chatml")
+
+
+def test_a_base_models_end_token_is_seen(qwen: HFTokenizer, template: str) -> None:
+    qwen.hf.chat_template = template
+    ends = qwen.hf.eos_token
+    qwen.hf.eos_token = "<|endoftext|>"
+    try:
+        with pytest.raises(ConfigError, match="base model"):
+            check_template(qwen)
+    finally:
+        qwen.hf.eos_token = ends

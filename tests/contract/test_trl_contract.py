@@ -165,12 +165,66 @@ def test_advantages_may_differ_by_token(tmp_path: Path, folder: Path) -> None:
     assert math.isfinite(probe.trainer.state.log_history[0]["loss"])
 
 
+def test_step_advantages_reach_the_loss_at_their_own_tokens(tmp_path: Path, folder: Path) -> None:
+    """Rows are shuffled, split and padded on the way; every token keeps its own value, the environment's have 0."""
+    from trainer.rollouts import CREDIT_KEY
+
+    def answer(n: int) -> dict[str, Any]:
+        lengths = [5 if i % 3 else 2 for i in range(n)]  # rows of two lengths: padding must not shift a value
+        credit = [[10.0 + i, 20.0 + i, 0.0, 30.0 + i, 40.0 + i] for i in range(n)]
+        whole = rows(n, **{CREDIT_KEY: credit})
+        long = ("completion_ids", "logprobs", "env_mask", CREDIT_KEY)
+        return whole | {key: [row[:at] for row, at in zip(whole[key], lengths, strict=True)] for key in long}
+
+    probe = Probe(tmp_path, folder, rows=answer, max_steps=1)
+    probe.trainer.train()
+    seen = 0
+    for step in probe.losses:
+        for ids, advantages in zip(step["completion_ids"].tolist(), step["advantages"].tolist(), strict=True):
+            i = ids[0] - 20
+            episode = (i % 2 - 0.5) / (1 / 3**0.5 + 1e-4)  # rewards 0, 1, 0, 1 in every group
+            values = [10.0 + i, 20.0 + i, None, 30.0 + i, 40.0 + i]
+            expected = [0.0 if v is None else episode + v for v in values]
+            if i % 3 == 0:
+                expected[2:] = [0.0] * 3
+            assert advantages == pytest.approx(expected, abs=1e-4)
+            seen += 1
+    assert seen == 2 * G
+
+
+def test_no_step_advantage_is_plain_grpo(tmp_path: Path, folder: Path) -> None:
+    from trainer.rollouts import CREDIT_KEY
+
+    losses = []
+    for more in ({}, {CREDIT_KEY: [[0.0] * 5] * 2 * G}):
+        probe = Probe(tmp_path, folder, rows=lambda n, more=more: rows(n, **more), max_steps=1)
+        probe.trainer.train()
+        losses.append((probe.trainer.state.log_history[0]["loss"], probe.trainer.state.log_history[0]["grad_norm"]))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-7)
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"])
+def test_every_loss_takes_step_advantages(tmp_path: Path, folder: Path, loss_type: str) -> None:
+    from trainer.rollouts import CREDIT_KEY
+
+    credit = [[0.5, 0.5, 0.0, -1.0, -1.0]] * 2 * G
+    probe = Probe(
+        tmp_path, folder, rows=lambda n: rows(n, **{CREDIT_KEY: credit}), max_steps=1, loss_type=loss_type, beta=0.0
+    )
+    probe.trainer.train()
+    log = probe.trainer.state.log_history[0]
+    assert math.isfinite(log["loss"])
+    assert log["grad_norm"] > 0
+
+
 def test_private_names_are_where_they_were() -> None:
     from trl import GRPOTrainer, SFTTrainer
 
     for cls in (GRPOTrainer, SFTTrainer):
         assert callable(cls._send_telemetry)
-    assert callable(GRPOTrainer._compute_loss)
+    generation = ("_prepare_inputs", "_generate_and_score_completions", "_get_per_token_logps_and_entropies")
+    for name in (*generation, "_compute_loss", "_save_checkpoint", "_get_output_dir"):
+        assert callable(getattr(GRPOTrainer, name))
 
 
 def test_trained_weights_go_back_to_float32_and_the_rest_is_left_alone(folder: Path) -> None:
@@ -187,3 +241,30 @@ def test_trained_weights_go_back_to_float32_and_the_rest_is_left_alone(folder: P
     for weight in model.parameters():
         kinds[weight.requires_grad].add(weight.dtype)
     assert kinds == {True: {torch.float32}, False: {torch.bfloat16}}
+
+
+def test_padding_is_not_computed_and_changes_nothing(tmp_path: Path, folder: Path) -> None:
+    import torch
+    from trl import GRPOTrainer
+
+    probe = Probe(tmp_path, folder, rows=rows)
+    ids = torch.arange(40, 40 + 4 * 12).reshape(4, 12)
+    mask = torch.ones(4, 12, dtype=torch.long)
+    mask[:, 0] = mask[:2, 1] = mask[:2, 8:] = mask[2:, 11:] = 0  # prompts of 4 columns, completions of 8
+    widths: list[int] = []
+    hook = probe.trainer.model.register_forward_pre_hook(
+        lambda _, args, kwargs: widths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    with torch.no_grad():
+        ours = probe.trainer._get_per_token_logps_and_entropies(
+            probe.trainer.model, ids, mask, 8, batch_size=2, compute_entropy=True
+        )
+        assert widths == [6, 10], "every part of the batch is as wide as its longest row"
+        theirs = GRPOTrainer._get_per_token_logps_and_entropies(
+            probe.trainer, probe.trainer.model, ids, mask, 8, compute_entropy=True
+        )
+    hook.remove()
+    for own, other in zip(ours[:2], theirs[:2], strict=True):
+        assert own.shape == other.shape == (4, 8)
+        assert torch.allclose(own * mask[:, 4:], other * mask[:, 4:], atol=1e-5)
+    assert ours[2] is None

@@ -1,7 +1,7 @@
 # /// script
 # requires-python = ">=3.12"
 # dependencies = [
-#     "envloop[train,vllm] @ git+https://github.com/OWNER/envloop", # your clone's address
+#     "envloop[train,vllm,qlora] @ git+https://github.com/OWNER/envloop", # your clone's address
 #     "ipython>=9,<10", # transformers' Trainer imports it wherever marimo runs
 #     "marimo>=0.18,<1",
 # ]
@@ -38,32 +38,55 @@ def _():
     ENV_URL = os.environ.get("ENVLOOP_ENV_URL", "http://127.0.0.1:8470")
     ENVIRONMENT, SPLIT = "alfworld", "generated"
 
-    # What is trained: this fits a GPU of 24 GB. A T4 wants a smaller model and DTYPE "float16".
-    MODEL, DTYPE = "Qwen/Qwen3-4B-Instruct-2507", "bfloat16"
+    # What is trained, and on which GPU (Colab: Runtime, Change runtime type). FITS is what fits this model to it, as
+    # counted by `envloop plan`; for another model ask it first. `vllm_process` sleeps while the trainer works.
+    MODEL = "Qwen/Qwen3-4B-Instruct-2507"
     LORA_RANK, LORA_ALPHA = 64, 128
     INIT_ADAPTER = None  # go on from an adapter of sft.py: its folder
+    GPU = os.environ.get("ENVLOOP_GPU", "L4")
+    FITS = {
+        "T4": {
+            "model.dtype": "float16",
+            "lora.qlora": True,
+            "lora.r": 16,
+            "lora.alpha": 32,
+            "rollout.engine_options.gpu_memory_utilization": 0.72,
+            "rollout.max_episode_tokens": 2048,
+            "rollout.max_tokens": 256,
+        },
+        "L4": {
+            "model.dtype": "bfloat16",
+            "lora.qlora": True,
+            "rollout.engine_options.gpu_memory_utilization": 0.72,
+            "rollout.max_episode_tokens": 4096,
+        },
+        "A100": {
+            "model.dtype": "bfloat16",
+            "rollout.engine_options.gpu_memory_utilization": 0.7,
+            "rollout.max_episode_tokens": 8192,
+        },
+    }
 
     # How. One step plays GROUPS_PER_STEP tasks, GROUP_SIZE times each.
     STEPS = 200
     GROUP_SIZE, GROUPS_PER_STEP = 8, 4
     LEARNING_RATE, KL_WEIGHT = 2e-6, 0.01
     TEMPERATURE = 1.0
-    MAX_TOKENS_PER_TURN, MAX_EPISODE_TOKENS = 512, 4096
+    MAX_TOKENS_PER_TURN = 512
     INVALID_ACTION_COST = 0.05  # gives a signal to groups in which every episode fails
-    GPU_SHARE_OF_VLLM = 0.45
 
     # Where it is kept (on Colab: in Drive), and what Colab installs: put your clone's address in place of OWNER.
     OUTPUT = os.environ.get("ENVLOOP_OUTPUT", "runs/grpo-remote")
-    PACKAGE = "envloop[train,vllm] @ git+https://github.com/OWNER/envloop"
+    PACKAGE = "envloop[train,vllm,qlora] @ git+https://github.com/OWNER/envloop"
 
     # A small run on CPU that touches every part: a tiny model with random weights, 2 steps.
     DEBUG = os.environ.get("ENVLOOP_DEBUG_NOTEBOOK", "") not in ("", "0")
     return (
         DEBUG,
-        DTYPE,
         ENVIRONMENT,
         ENV_URL,
-        GPU_SHARE_OF_VLLM,
+        FITS,
+        GPU,
         GROUPS_PER_STEP,
         GROUP_SIZE,
         INIT_ADAPTER,
@@ -72,7 +95,6 @@ def _():
         LEARNING_RATE,
         LORA_ALPHA,
         LORA_RANK,
-        MAX_EPISODE_TOKENS,
         MAX_TOKENS_PER_TURN,
         MODEL,
         OUTPUT,
@@ -124,10 +146,10 @@ def _(ENV_URL, mo, os):
 @app.cell
 def _(
     DEBUG,
-    DTYPE,
     ENVIRONMENT,
     ENV_URL,
-    GPU_SHARE_OF_VLLM,
+    FITS,
+    GPU,
     GROUPS_PER_STEP,
     GROUP_SIZE,
     INIT_ADAPTER,
@@ -136,7 +158,6 @@ def _(
     LEARNING_RATE,
     LORA_ALPHA,
     LORA_RANK,
-    MAX_EPISODE_TOKENS,
     MAX_TOKENS_PER_TURN,
     MODEL,
     SPLIT,
@@ -150,23 +171,22 @@ def _(
     _ = served  # the server has answered
     recipe = {
         "recipe": "grpo",
-        "model": {"name": MODEL, "dtype": DTYPE},
+        "model": {"name": MODEL},
         "lora": {"r": LORA_RANK, "alpha": LORA_ALPHA, "init_adapter": INIT_ADAPTER},
         "data": {"sources": [{"env": ENVIRONMENT, "split": SPLIT}]},
         "rollout": {
-            "engine": "vllm",
-            "engine_options": {"gpu_memory_utilization": GPU_SHARE_OF_VLLM},
+            "engine": "vllm_process",
             "env_url": ENV_URL,
             "group_size": GROUP_SIZE,
             "groups_per_step": GROUPS_PER_STEP,
             "temperature": TEMPERATURE,
             "max_tokens": MAX_TOKENS_PER_TURN,
-            "max_episode_tokens": MAX_EPISODE_TOKENS,
             "reward_invalid_action": INVALID_ACTION_COST,
         },
         "grpo": {"steps": STEPS, "learning_rate": LEARNING_RATE, "beta": KL_WEIGHT},
         "run": {"output_dir": output_dir, "resume": True},
     }
+    recipe = apply_overrides(recipe, FITS[GPU])
     if DEBUG:
         from trainer.tiny_model import save_tiny_model
 
@@ -175,6 +195,7 @@ def _(
             "model.dtype": "float32",
             "model.device": "cpu",
             "model.gradient_checkpointing": False,
+            "lora.qlora": False,
             "lora.r": 8,
             "lora.alpha": 16,
             "rollout.engine": "transformers",

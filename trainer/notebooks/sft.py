@@ -1,7 +1,7 @@
 # /// script
 # requires-python = ">=3.12"
 # dependencies = [
-#     "envloop[train] @ git+https://github.com/OWNER/envloop", # your clone's address
+#     "envloop[train,qlora] @ git+https://github.com/OWNER/envloop", # your clone's address
 #     "ipython>=9,<10", # transformers' Trainer imports it wherever marimo runs
 #     "marimo>=0.18,<1",
 # ]
@@ -39,34 +39,43 @@ def _():
     ENVIRONMENT, SPLIT = "alfworld", "generated"
     EXPERT_EPISODES = 500
 
-    # What is trained: this fits a GPU of 24 GB. A T4 wants a smaller model and DTYPE "float16".
-    MODEL, DTYPE = "Qwen/Qwen3-4B-Instruct-2507", "bfloat16"
+    # What is trained, and on which GPU (Colab: Runtime, Change runtime type). FITS is what fits this model to it, as
+    # counted by `envloop plan`; for another model ask it first.
+    MODEL = "Qwen/Qwen3-4B-Instruct-2507"
     LORA_RANK, LORA_ALPHA = 64, 128
+    GPU = os.environ.get("ENVLOOP_GPU", "L4")
+    FITS = {
+        "T4": {"model.dtype": "float16", "lora.qlora": True, "sft.max_length": 2048},
+        "L4": {"model.dtype": "bfloat16", "lora.qlora": True, "sft.max_length": 4096},
+        "A100": {"model.dtype": "bfloat16", "lora.qlora": False, "sft.max_length": 8192},
+    }
 
     # How.
     EPOCHS = 2
     LEARNING_RATE = 5e-5
     EFFECTIVE_BATCH, MICRO_BATCH = 16, 1
-    MAX_LENGTH = 4096
+    HELD_OUT_TASKS, EVALUATE_EVERY = 0, 50  # above 0: play so many unseen tasks every 50 steps, and keep the best
 
     # Where it is kept (on Colab: in Drive), and what Colab installs: put your clone's address in place of OWNER.
     OUTPUT = os.environ.get("ENVLOOP_OUTPUT", "runs/sft")
-    PACKAGE = "envloop[train] @ git+https://github.com/OWNER/envloop"
+    PACKAGE = "envloop[train,qlora] @ git+https://github.com/OWNER/envloop"
 
     # A small run on CPU that touches every part: a tiny model with random weights, 2 steps.
     DEBUG = os.environ.get("ENVLOOP_DEBUG_NOTEBOOK", "") not in ("", "0")
     return (
         DEBUG,
-        DTYPE,
         EFFECTIVE_BATCH,
         ENVIRONMENT,
         ENV_URL,
         EPOCHS,
+        EVALUATE_EVERY,
         EXPERT_EPISODES,
+        FITS,
+        GPU,
+        HELD_OUT_TASKS,
         LEARNING_RATE,
         LORA_ALPHA,
         LORA_RANK,
-        MAX_LENGTH,
         MICRO_BATCH,
         MODEL,
         OUTPUT,
@@ -102,16 +111,18 @@ def _(ENV_URL, OUTPUT, PACKAGE, os):
 @app.cell
 def _(
     DEBUG,
-    DTYPE,
     EFFECTIVE_BATCH,
     ENVIRONMENT,
     ENV_URL,
     EPOCHS,
+    EVALUATE_EVERY,
     EXPERT_EPISODES,
+    FITS,
+    GPU,
+    HELD_OUT_TASKS,
     LEARNING_RATE,
     LORA_ALPHA,
     LORA_RANK,
-    MAX_LENGTH,
     MICRO_BATCH,
     MODEL,
     SPLIT,
@@ -121,7 +132,7 @@ def _(
 
     recipe = {
         "recipe": "sft",
-        "model": {"name": MODEL, "dtype": DTYPE},
+        "model": {"name": MODEL},
         "lora": {"r": LORA_RANK, "alpha": LORA_ALPHA},
         "data": {"sources": [{"env": ENVIRONMENT, "split": SPLIT}]},
         "rollout": {"env_url": ENV_URL},
@@ -132,10 +143,12 @@ def _(
             "learning_rate": LEARNING_RATE,
             "effective_batch": EFFECTIVE_BATCH,
             "micro_batch": MICRO_BATCH,
-            "max_length": MAX_LENGTH,
         },
         "run": {"output_dir": output_dir, "resume": True},
     }
+    recipe = apply_overrides(recipe, FITS[GPU])
+    if HELD_OUT_TASKS:
+        recipe = apply_overrides(recipe, {"eval.tasks": HELD_OUT_TASKS, "eval.every": EVALUATE_EVERY})
     if DEBUG:
         from trainer.tiny_model import save_tiny_model
 
@@ -144,6 +157,7 @@ def _(
             "model.dtype": "float32",
             "model.device": "cpu",
             "model.gradient_checkpointing": False,
+            "lora.qlora": False,
             "lora.r": 8,
             "lora.alpha": 16,
             "sft.collect": 4,

@@ -23,7 +23,10 @@ class GrpoSettings(Section):
     warmup: float = Field(default=0.0, ge=0, lt=1)
     """Share of the steps in which the learning rate rises from 0."""
     beta: float = Field(default=0.01, ge=0, le=0.1)
-    """Weight of the KL term towards the base model; 0 leaves the term, and its forward pass, out."""
+    """Weight of the KL term towards the reference; 0 leaves the term, and its forward pass, out."""
+    reference: Literal["start", "base"] = "start"
+    """What the KL term holds to. ``start``: the policy that the run began with, which is the base model, or a frozen
+    copy of ``lora.init_adapter``. ``base``: the base model, the adapter off, whatever the run began with."""
     loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = "dapo"
     """TRL's loss. ``dapo`` weighs every policy token alike, whatever its episode's length. ``dr_grpo`` divides by
     ``rollout.max_episode_tokens``."""
@@ -33,6 +36,21 @@ class GrpoSettings(Section):
     """Upper clip (DAPO's clip-higher); None equals ``epsilon``."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
     """By whose standard deviation advantages are divided."""
+    advantage: Literal["group", "gigpo", "oracle_potential"] = "group"
+    """Credit. ``group``: an episode has one advantage, against its group. ``gigpo`` (Feng et al. 2025) adds one for
+    each turn, against turns of the group that began in the same state; ``oracle_potential`` one by how much the turn
+    changed a potential that only training is told. See ``trainer/advantages.py``."""
+    step_weight: float = Field(default=1.0, gt=0, le=100)
+    """Weight of a turn's advantage beside its episode's."""
+    step_gamma: float = Field(default=0.95, gt=0, le=1)
+    """Discount of the returns that ``gigpo`` compares: below 1 the shorter way to the same end is the better one."""
+    step_scale: Literal["std", "none"] = "std"
+    """Whether a turn's advantage is divided by the standard deviation of those that it is compared with."""
+    filter_groups: bool = False
+    """Leave out groups whose episodes all have the same reward, and play others in their place (DAPO's dynamic
+    sampling)."""
+    further_groups: int = Field(default=8, ge=0, le=4096)
+    """How many further groups a step may play for that; after them it goes on with what it has."""
     iterations: int = Field(default=1, ge=1, le=16)
     """Optimizer steps on each batch of episodes."""
     micro_batch: int = Field(default=1, ge=1)

@@ -15,9 +15,21 @@ class RolloutSettings(Section):
     """How episodes are played."""
 
     engine: Literal[
-        "vllm", "transformers", "openai", "expert", "gold", "explorer", "repair", "near_miss", "random", "noop"
+        "vllm",
+        "vllm_process",
+        "transformers",
+        "openai",
+        "chat",
+        "expert",
+        "gold",
+        "explorer",
+        "repair",
+        "near_miss",
+        "random",
+        "noop",
     ] = "vllm"
-    """Who samples, when rollouts run inside the trainer's process."""
+    """Who samples, where no server is named. ``vllm_process`` is vLLM in a process of its own that shares the trainer's
+    GPU: it sleeps while the trainer works (``engine_options.gpu_memory_utilization`` is its share while it plays)."""
     url: str | None = None
     """A rollout server to use instead of an engine of our own. Its token comes from ``ENVLOOP_TOKEN``."""
     env_url: str | None = None

@@ -29,8 +29,10 @@ class RunSettings(Section):
     """How many published adapters stay on disk. At least 2: episodes under way still sample from the last but one."""
     resume: bool | Path = False
     """Go on from the newest checkpoint where there is one (true), or from this one."""
-    report_to: tuple[Literal["console", "jsonl", "tensorboard", "wandb"], ...] = ("console", "jsonl")
+    report_to: tuple[Literal["console", "jsonl", "tensorboard", "wandb", "trackio"], ...] = ("console", "jsonl")
     """Where metrics go."""
+    samples_every: int = Field(default=10, ge=0)
+    """Steps between samples of episodes (best, worst, longest) in ``samples/`` and where metrics go; 0 for none."""
 
     @property
     def policy_prefix(self) -> str:

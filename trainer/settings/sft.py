@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -12,10 +13,12 @@ __all__ = ["SftSettings"]
 
 
 class SftSettings(Section):
-    """Supervised fine-tuning on stored episodes, with the tokens and masks as they were played."""
+    """Supervised fine-tuning on stored episodes, with the tokens and masks as they were played, or on a chat file."""
 
     store: str | None = None
     """Database URL of the episodes; None takes the run's own store."""
+    jsonl: Path | None = None
+    """Learn from the conversations of this JSONL file instead (``trainer/chat_jsonl.py`` says how a line must be)."""
     success_only: bool = True
     """Keep episodes that the benchmark counts as solved."""
     envs: tuple[str, ...] = ()
@@ -34,6 +37,9 @@ class SftSettings(Section):
     """The explorer, or who repairs, says before each action why it takes it."""
     constrained: bool = False
     """Learn from episodes whose turns were held to a grammar too: the policy might not have said that by itself."""
+    drop_duplicates: Literal["none", "exact", "near"] = "none"
+    """Of rows that are the same, keep the first: ``exact`` by their tokens, ``near`` also where only numbers, case,
+    punctuation or white space differ."""
     limit: int = Field(default=0, ge=0)
     """Train on at most this many episodes; 0 for all."""
     learning_rate: float = Field(default=5e-5, gt=0, le=1)
@@ -57,4 +63,6 @@ class SftSettings(Section):
     def _consistent(self) -> Self:
         if self.thoughts and self.expert == "expert":
             raise ValueError("sft.thoughts: the expert has none; set sft.expert to explorer or repair")
+        if self.jsonl is not None and (self.collect or self.store is not None):
+            raise ValueError("sft.jsonl is the whole data: leave sft.collect and sft.store out")
         return self

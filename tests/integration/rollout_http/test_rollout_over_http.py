@@ -23,6 +23,7 @@ from envs.types import EpisodeStatus, Observation
 from rollout_server.client import RolloutClient
 from rollout_server.episode_store import EpisodeStore
 from rollout_server.replay import verify
+from rollout_server.replay_fork_many import ForkOptions
 from rollout_server.service import RolloutService
 from rollout_server.types import RolloutRequest, SamplingParams, TaskRef
 
@@ -192,6 +193,37 @@ async def test_a_caller_that_leaves_ends_the_episodes(client, env_url):
             stored = total
             await asyncio.sleep(0.5)
     assert 0 < stored < 300
+
+
+async def test_a_caller_that_leaves_ends_the_forks(client):
+    ((parent,),) = [group.episodes for group in await client.rollouts(request(6, metadata={"run": "parent"}))]
+    work = asyncio.create_task(client.fork(parent.id, ForkOptions(at=1, count=256, run="forks")))
+
+    async def played():
+        return (await client.stats(run="forks"))[0].episodes
+
+    while not await played():
+        assert not work.done()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    before, now = -1, await played()
+    while before != now:
+        await asyncio.sleep(0.5)
+        before, now = now, await played()
+    assert 0 < now < 256
+
+
+async def test_figures_are_those_of_the_store(client, store_url):
+    await client.rollouts(request(7, 8, group_size=2, metadata={"run": "figures"}))
+    with EpisodeStore(store_url) as store:
+        expected = store.stats(["task_id", "status"], run="figures")
+    assert await client.stats(["task_id", "status"], run="figures") == expected
+    assert [row.episodes for row in expected] == [2, 2]
+    (every,) = await client.stats()
+    assert every.episodes >= 4
+    with pytest.raises(InvalidOption, match="by"):
+        await client.stats(["colour"])
 
 
 async def test_no_server_is_a_transport_error():

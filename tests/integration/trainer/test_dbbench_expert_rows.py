@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rollout_server.episode_store import EpisodeStore
+from rollout_server.export_files import export_episodes
 from rollout_server.tokenizer import HFTokenizer
+from trainer.chat_jsonl import read_chat_jsonl
 from trainer.config import parse_config
-from trainer.datasets import IGNORED, select_episodes, sft_rows
+from trainer.datasets import IGNORED, chat_rows, select_episodes, sft_rows
 from trainer.loops import LoopThread
 from trainer.services import open_rollouts, store_url
 from trainer.sft import collect_expert_episodes
@@ -50,6 +53,13 @@ def test_thoughts_and_statements_are_learnt_token_for_token(
     tokenizer = HFTokenizer(tiny_model)
     rows = sft_rows(episodes, tokenizer, max_length=100_000, guard=SplitGuard())
     assert len(rows.tasks) == len(episodes) == 4
+    export_episodes(episodes, "chat", tmp_path / "chat.jsonl")
+    back = chat_rows(read_chat_jsonl(tmp_path / "chat.jsonl"), tokenizer, settings=config.sft, guard=SplitGuard())
+    assert (back.input_ids, back.labels, back.tasks) == (
+        rows.input_ids,
+        rows.labels,
+        [replace(task, metadata={}) for task in rows.tasks],
+    )
     marker = "Action: " if protocol == "agentbench_classic" else "<tool_call>"
     for episode, labels in zip(episodes, rows.labels, strict=True):
         learnt = tokenizer.decode([label for label in labels if label != IGNORED])

@@ -3,61 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from trainer_doubles import ScriptedRollouts
+from trainer_doubles import ScriptedRollouts, Watch
+from trainer_doubles import grpo_recipe as recipe
 
 from envs.errors import ConfigError, InfrastructureError
 from rollout_server.tokenizer import HFTokenizer
-from trainer.config import TrainConfig, parse_config
 from trainer.grpo import train_grpo
 from trainer.loops import LoopThread
-from trainer.rollouts import RolloutBatch
-
-
-def recipe(model: Path, out: Path, **sets: Any) -> TrainConfig:
-    tree: dict[str, Any] = {
-        "model": {
-            "name": str(model),
-            "dtype": "float32",
-            "device": "cpu",
-            "threads": 2,
-            "gradient_checkpointing": False,
-        },
-        "lora": {"r": 4, "alpha": 8},
-        "data": {"sources": [{"env": "alfworld", "split": "generated"}]},
-        "rollout": {"group_size": 4, "groups_per_step": 2, "max_tokens": 16, "reward_invalid_action": 0.1},
-        "grpo": {"steps": 2, "learning_rate": 1e-3, "micro_batch": 4},
-        "run": {"output_dir": str(out), "name": "test", "save_every": 1, "report_to": ["jsonl"]},
-    }
-    for key, value in sets.items():
-        section, name = key.split("__")
-        tree[section][name] = value
-    return parse_config(tree)
-
-
-class Watch:
-    """Unpadded rows as they enter the loss: (prompt ids, completion ids, mask) with the row's advantage."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[tuple[tuple[int, ...], ...], float]] = []
-        self.batches: list[RolloutBatch] = []
-
-    def loss(self, inputs: Mapping[str, Any]) -> None:
-        for i in range(inputs["prompt_ids"].shape[0]):
-            here = inputs["completion_mask"][i].bool()
-            row = (
-                tuple(inputs["prompt_ids"][i][inputs["prompt_mask"][i].bool()].tolist()),
-                tuple(inputs["completion_ids"][i][here].tolist()),
-                tuple(inputs["tool_mask"][i][here].tolist()),
-            )
-            assert not (inputs["tool_mask"] * inputs["completion_mask"])[i][~here].any(), "padding enters the loss"
-            self.rows.append((row, inputs["advantages"][i].item()))
 
 
 def test_two_steps_change_the_adapter_and_publish_every_version(

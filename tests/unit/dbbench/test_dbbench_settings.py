@@ -87,6 +87,8 @@ def test_settings_and_lookups():
         "dev",
         "generated",
         "generated_eval",
+        "generated_basic",
+        "generated_basic_eval",
         "generated_easy",
         "generated_medium",
         "generated_hard",

@@ -74,6 +74,8 @@ def test_tasks_are_those_of_this_version():
     assert {split: digest(split, 25)[:16] for split in GENERATED_SPLITS} == {
         "generated": "323307eda3e8d390",
         "generated_eval": "1f14d62fe94e92d1",
+        "generated_basic": "0d2f404b0178087f",
+        "generated_basic_eval": "e322224a62ee5a03",
         "generated_easy": "d87a1be299fc14c8",
         "generated_medium": "dc327faf83c30346",
         "generated_hard": "a0fb9b588d58f6c5",
@@ -113,6 +115,8 @@ def test_splits_by_level_hold_that_level():
     assert {split.name: split.role for split in GENERATED_SPLITS.values()} == {
         "generated": SplitRole.TRAIN,
         "generated_eval": SplitRole.EVALUATION,
+        "generated_basic": SplitRole.TRAIN,
+        "generated_basic_eval": SplitRole.EVALUATION,
         "generated_easy": SplitRole.TRAIN,
         "generated_medium": SplitRole.TRAIN,
         "generated_hard": SplitRole.TRAIN,

@@ -248,3 +248,13 @@ def test_an_unknown_environment_is_refused_at_once() -> None:
     with pytest.raises(UnknownEnv, match="chess"):
         create_app(EnvServerSettings(envs=("chess",)), counting_registry())
     assert not AbsentFamily.present
+
+
+async def test_ids_are_in_the_order_of_time_and_cannot_be_guessed(make_table: Any) -> None:
+    table, _ = await make_table()
+    ids = []
+    for _ in range(3):
+        ids.append(await begin(table, "counting"))
+        await asyncio.sleep(0.002)
+    assert ids == sorted(ids)
+    assert len({one[-20:] for one in ids}) == 3, "80 bits of chance each"

@@ -310,3 +310,13 @@ async def test_closing_ends_what_waits(url: str) -> None:
         await slow
     async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
         assert (await http.get(f"/v1/episodes/{view.id}")).status_code == 200
+
+
+async def test_where_there_is_no_room_a_request_is_told_when_to_come_again() -> None:
+    create = {"op": "create", "env": "counting", "task_id": "train/5"}
+    async with live(app(max_episodes=1)) as url, connect(socket_url(url)) as socket:
+        answers = await ask(socket, {"id": 1, **create}, {"id": 2, **create})
+        first, second = sorted(answers.values(), key=lambda answer: answer["status"])
+        assert (first["status"], second["status"]) == (201, 429)
+        assert (second["error"]["code"], second["retry_after_s"]) == ("capacity_exceeded", 1.0)
+        assert "retry_after_s" not in first

@@ -39,7 +39,11 @@ def begun(episode_id: str) -> Begun:
 
 def step(episode: int, number: int = 0, *, ends: bool = False) -> Row:
     ending = ("completed", "won", b"{}") if ends else (None, None, None)
-    return (f"ep_{episode}", number, 100 + number, b'{"a":1}', 5.0 + number, *ending)
+    return (f"ep_{episode}", number, 100 + number, b'{"a":1}', 5.0 + number, *ending, None)
+
+
+def end(episode: int, steps: int = 0) -> Row:
+    return (f"ep_{episode}", steps, None, None, 9.0, "cancelled", "closed", b"{}", b'{"code":"x"}')
 
 
 def stands(engine: Engine, episode: int) -> tuple[str, int, int]:
@@ -72,10 +76,21 @@ def test_steps_of_one_episode_may_follow_one_another(engine: Engine) -> None:
     assert (stands(engine, 0), stands(engine, 1)) == (("completed", 3, 3), ("running", 1, 1))
 
 
+def test_ends_are_written_among_steps(engine: Engine) -> None:
+    writer = StepWriter(engine)
+    assert writer.write([step(0), end(1), step(2), end(0, 1)])
+    writer.close()
+    assert [stands(engine, n) for n in range(3)] == [("cancelled", 1, 1), ("cancelled", 0, 0), ("running", 1, 1)]
+    with engine.begin() as connection:
+        kept = load(connection, "ep_1")
+    assert kept is not None
+    assert (kept.reason, kept.final, kept.failure, kept.head.touched_at) == ("closed", b"{}", b'{"code":"x"}', 9.0)
+
+
 @pytest.mark.parametrize(
     "bad",
-    [step(5, 1), step(999), step(3, 0), step(4)],
-    ids=["ahead", "unknown", "twice", "ended"],
+    [step(5, 1), step(999), step(3, 0), step(4), end(5, 1), end(999), end(4, 1)],
+    ids=["ahead", "unknown", "twice", "ended", "end ahead", "end unknown", "end ended"],
 )
 def test_where_one_does_not_stand_none_is_written(engine: Engine, bad: Row) -> None:
     writer = StepWriter(engine)

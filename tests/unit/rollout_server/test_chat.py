@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 
 from envs.errors import ConfigError
 from envs.registry import ALFWORLD, DBBENCH
-from rollout_server.chat import ChatFormat, check_template
+from rollout_server.chat import ChatFormat
+from rollout_server.chat_template import check_template
 from rollout_server.engines.base import Tokenizer
 from rollout_server.tokenizer import ByteTokenizer, HFTokenizer
 from rollout_server.types import Message, Role

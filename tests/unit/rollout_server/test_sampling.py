@@ -70,3 +70,23 @@ def test_draws_follow_the_distribution_and_the_seed() -> None:
     assert counts[2] == 0
     assert abs(counts[0] / 4000 - 0.7) < 5 * math.sqrt(0.21 / 4000)
     assert draws(1)[:50] == draws(1)[:50] != draws(2)[:50]
+
+
+def test_rows_together_are_rows_alone() -> None:
+    logits = torch.randn(6, 40, generator=torch.Generator().manual_seed(0))
+    kinds = [
+        SamplingParams(temperature=1.0),
+        SamplingParams(temperature=0.0),
+        SamplingParams(temperature=0.7),
+        SamplingParams(top_k=3),
+        SamplingParams(temperature=1.3, repetition_penalty=1.5),
+        SamplingParams(temperature=0.0, top_p=0.5),
+    ]
+    seen = (0, 1, 2)
+    together = sampling.sample_rows(
+        logits, kinds, [torch.Generator().manual_seed(n) for n in range(6)], seen=lambda row: seen
+    )
+    for n, (kind, (token, logprob)) in enumerate(zip(kinds, together, strict=True)):
+        logprobs = sampling.processed_logprobs(logits[n], kind, seen)
+        assert token == sampling.sample_row(logprobs, kind, torch.Generator().manual_seed(n))
+        assert logprob == pytest.approx(float(logprobs[token]), abs=1e-6)

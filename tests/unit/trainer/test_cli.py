@@ -29,6 +29,10 @@ def test_help_loads_no_heavy_library() -> None:
     [
         (["grpo", "--config", "configs/sft-smollm2-cpu.toml"], "is a recipe for sft"),
         (["sft", "--config", "configs/grpo-smollm2-cpu.toml"], "is a recipe for grpo"),
+        (["dpo", "--config", "configs/kto-smollm2-cpu.toml"], "is a recipe for kto"),
+        (["kto", "--config", "configs/dpo-smollm2-cpu.toml"], "is a recipe for dpo"),
+        (["ppo", "--config", "configs/grpo-smollm2-cpu.toml"], "is a recipe for grpo"),
+        (["dpo", "--config", "configs/dpo-smollm2-cpu.toml", "--collect", "-1"], "dpo.collect"),
         (["grpo", "--config", "configs/none.toml"], "cannot read"),
         (["grpo", "--config", "configs/grpo-smollm2-cpu.toml", "--set", "grpo.steps=0"], "grpo.steps"),
     ],

@@ -9,11 +9,12 @@ import pytest
 from rich.console import Console
 from trainer_doubles import ScriptedRollouts, make_episode
 
-from envs.errors import ConfigError
+from envs.errors import ConfigError, UnknownPolicy
 from envs.types import EpisodeStatus, Task
 from rollout_server.chat import ChatFormat
 from rollout_server.tokenizer import HFTokenizer
-from rollout_server.types import Episode, RolloutRequest, TaskRef
+from rollout_server.types import Episode, RolloutRequest, SamplingParams, TaskRef
+from trainer.eval_figures import EvalReport
 from trainer.evaluate import agentbench_score, evaluate, report_of, report_table, wilson_interval
 
 
@@ -105,3 +106,49 @@ async def test_evaluation_is_greedy_and_of_one_split(tokenizer: HFTokenizer) -> 
         await evaluate(service, "alfworld", "standard", tasks=tasks)
     with pytest.raises(ConfigError, match="no task"):
         await evaluate(service, "alfworld", "dev", tasks=[])
+
+
+async def test_samples_have_seeds_of_their_own_and_tell_pass_at_k(tokenizer: HFTokenizer) -> None:
+    tasks = [TaskRef(env="alfworld", task_id=f"dev/{n}") for n in range(5)]
+    hot = SamplingParams(temperature=0.7)
+
+    async def play(samples: int, done: Sequence[Episode] = ()) -> tuple[EvalReport, ScriptedRollouts]:
+        service = ScriptedRollouts(tokenizer)
+        report = await evaluate(
+            service, "alfworld", "dev", tasks=tasks, sampling=hot, samples=samples, run="eval-x", done=done, seed=3
+        )
+        return report, service
+
+    report, service = await play(4)
+    assert report.episodes == 20
+    assert (report.overall.episodes, report.overall.tasks, report.samples) == (20, 5, 4)
+    assert [p.k for p in report.pass_at_k] == [1, 2, 4]
+    assert report.pass_at_k[0].value == pytest.approx(report.overall.success)
+    assert len({r.sampling.seed for r in service.requests}) == 4
+    assert {r.seed for r in service.requests} == {3}, "the environment is the same each time"
+    assert {r.metadata["sample"] for r in service.requests} == {0, 1, 2, 3}
+    assert {r.metadata["run"] for r in service.requests} == {"eval-x"}
+    fewer, again = await play(2)
+    asked = {r.metadata["sample"]: r.sampling.seed for r in service.requests}
+    assert {r.metadata["sample"]: r.sampling.seed for r in again.requests}.items() <= asked.items()
+    assert fewer.pass_at_k[-1].k == 2
+
+    # What an earlier session played is not played again; a task's other samples are.
+    held = [replace(e, metadata={"sample": n}) for n in range(2) for e in episodes_of(service, n)]
+    more, rest = await play(4, done=held[:7])
+    assert sum(len(r.tasks) for r in rest.requests) == 20 - 7
+    assert (more.episodes, more.resumed) == (20, 7)
+    assert {(row["task_id"], row["sample"]) for row in more.results} == {
+        (f"dev/{n}", s) for n in range(5) for s in range(4)
+    }
+
+
+def episodes_of(service: ScriptedRollouts, number: int) -> list[Episode]:
+    size = len(service.requests[number].tasks)
+    return service.episodes[number * size : (number + 1) * size]
+
+
+async def test_an_error_of_one_sample_is_raised_as_itself(tokenizer: HFTokenizer) -> None:
+    tasks = [TaskRef(env="alfworld", task_id="dev/0")]
+    with pytest.raises(UnknownPolicy, match="no policy never"):
+        await evaluate(ScriptedRollouts(tokenizer), "alfworld", "dev", tasks=tasks, samples=3, policy="never")

@@ -10,13 +10,14 @@ from trainer.config import load_config
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 RECIPES = sorted(CONFIGS.glob("*.toml"))
-CPU = {"grpo-smollm2-cpu", "sft-smollm2-cpu"}
+CPU = {f"{recipe}-smollm2-cpu" for recipe in ("grpo", "sft", "dpo", "kto", "ppo")}
 LARGE = [p for p in RECIPES if p.stem not in CPU]
 
 
 def test_every_promised_recipe_is_there() -> None:
     machines = ("t4", "l4", "a100-40", "a100-80", "h100")
     wanted = {f"{r}-{m}-{g}" for r in ("grpo", "sft") for m in ("qwen2.5-7b", "qwen3-4b") for g in machines}
+    wanted |= {f"{r}-{m}-{g}" for r in ("dpo", "kto") for m in ("qwen2.5-7b", "qwen3-4b") for g in machines[:3]}
     assert {p.stem for p in RECIPES} == wanted | CPU
 
 
@@ -30,6 +31,10 @@ def test_recipe_parses_and_shrinks(path: Path) -> None:
     assert 8 <= episodes <= 50
     assert small.sft.limit <= 50
     assert small.sft.collect <= 12
+    for section in (small.dpo, small.kto):
+        assert section.collect <= 6
+        assert 2 <= section.limit <= 16
+        assert section.effective_batch % section.micro_batch == 0
 
 
 @pytest.mark.parametrize("path", LARGE, ids=lambda p: p.stem)
@@ -46,6 +51,14 @@ def test_recipe_keeps_to_the_bounds(path: Path) -> None:
         assert 2 <= config.sft.epochs <= 3
         assert 0.05 <= config.sft.warmup <= 0.1
         assert 2048 <= config.sft.max_length <= 4096
+    elif config.recipe in ("dpo", "kto"):
+        section = config.preference
+        assert 1e-6 <= section.learning_rate <= 2e-5
+        assert section.effective_batch == 16
+        assert 0.05 <= section.beta <= 0.5
+        assert section.micro_batch == (1 if config.recipe == "dpo" else 2)
+        assert 2048 <= section.max_length <= 4096
+        assert section.better == "fork", "both sides share all that comes before"
     else:
         assert 1e-6 <= config.grpo.learning_rate <= 5e-6
         assert config.grpo.beta == 0 or 0.01 <= config.grpo.beta <= 0.1

@@ -10,7 +10,7 @@ import pytest
 from envs.errors import ConfigError
 from envs.types import Task
 from rollout_server.tokenizer import HFTokenizer
-from trainer.checkpoint import STATE_FILE, open_run_folder, write_state
+from trainer.checkpoint import STATE_FILE, open_run_folder, whole_checkpoint, write_state
 from trainer.config import TrainConfig, parse_config
 from trainer.lora import check_adapter
 from trainer.models import load_model
@@ -61,6 +61,27 @@ def test_newest_complete_checkpoint_is_resumed(tmp_path: Path) -> None:
         open_run_folder(config(tmp_path, resume=True))
 
 
+def test_a_checkpoint_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    def save(step: int, *, die: bool = False) -> None:
+        with whole_checkpoint(tmp_path, step, keep=1) as part:
+            write_state(part, config(tmp_path), step=step, policy=f"x-v{step}")
+            (part / "deep").mkdir()
+            (part / "deep/weights").write_text(str(step))
+            if die:
+                assert not (tmp_path / f"checkpoint-{step}").exists()
+                raise KeyboardInterrupt  # as far as the files go, this is what a kill leaves
+
+    save(1)
+    with pytest.raises(KeyboardInterrupt):
+        save(2, die=True)
+    assert open_run_folder(config(tmp_path, resume=True)) == tmp_path / "checkpoint-1", "the one before is still there"
+    save(2)
+    assert open_run_folder(config(tmp_path, resume=True)) == tmp_path / "checkpoint-2"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-2"], "one is kept, and nothing is left behind"
+    save(2)  # again, from an earlier checkpoint
+    assert (tmp_path / "checkpoint-2/deep/weights").read_text() == "2"
+
+
 def test_resume_in_an_empty_folder_starts_afresh(tmp_path: Path) -> None:
     assert open_run_folder(config(tmp_path / "new", resume=True)) is None
     with pytest.raises(ConfigError, match="no checkpoint of envloop"):
@@ -79,6 +100,13 @@ def test_metrics_of_an_abandoned_continuation_are_dropped(tmp_path: Path) -> Non
     assert [json.loads(line)["loss"] for line in path.read_text().splitlines()] == [1.0, 2.0, 30.0]
 
 
+def test_a_line_that_a_kill_cut_off_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 1.0}\n{"step": 2, "lo')
+    JsonlSink(path, after_step=2).close()
+    assert path.read_text() == '{"step": 1, "loss": 1.0}\n'
+
+
 def test_only_finite_numbers_are_reported_and_others_are_told_of() -> None:
     logs = {"loss": 1, "kl": 0.5, "nan": float("nan"), "inf": float("inf"), "text": "x", "flag": True, "none": None}
     assert finite_numbers(logs) == {"loss": 1.0, "kl": 0.5, "non_finite/nan": 1.0, "non_finite/inf": 1.0}
@@ -92,6 +120,7 @@ def test_example_marks_exactly_the_trained_tokens(tokenizer: HFTokenizer) -> Non
     assert text.plain == "Task.lookYou seetake"
     green = "".join(text.plain[s.start : s.end] for s in text.spans if "green" in str(s.style))
     assert green == "looktake"
+    assert not str(text.style), "a style of all would dim the green too"
 
 
 def test_sampler_keeps_to_sources_weights_and_bounds() -> None:

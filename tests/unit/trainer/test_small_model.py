@@ -1,0 +1,80 @@
+"""The vocabulary of words, and the model that is made for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from envs.errors import ConfigError
+from rollout_server.chat import ChatFormat, check_template
+from rollout_server.tokenizer import HFTokenizer
+from rollout_server.types import Message, Role
+from trainer.small_model import ModelShape, save_small_model, word_tokenizer
+
+TEXTS = ["You arrive at desk 12. On the desk 12, you see a mug 3.", "go to desk 12", "take mug 3 from desk 12"]
+
+
+@pytest.fixture(scope="module")
+def words() -> HFTokenizer:
+    return HFTokenizer(word_tokenizer(TEXTS, at_least=1))
+
+
+def test_a_known_word_is_one_token(words: HFTokenizer) -> None:
+    text = "take mug 3 from desk 12"
+    ids = words.encode(text, markup=False)
+    assert [words.decode([i]) for i in ids] == ["take", " mug", " 3", " from", " desk", " 12"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "\n\n  x", "desk 123456", "naïve \U0001f600 text", "<|im_end|>", "a\tb\x00c"]
+)
+def test_any_text_decodes_to_itself(words: HFTokenizer, text: str) -> None:
+    ids = words.encode(text, markup=False)
+    assert words.decode(ids) == text
+    assert words.end_of_turn_id not in ids
+
+
+def test_it_is_chatml(words: HFTokenizer) -> None:
+    check_template(words)
+    prompt = ChatFormat(words).prompt([Message(Role.SYSTEM, "desk"), Message(Role.USER, "go to desk 12")])
+    shown = [words.decode([i]) for i in prompt]
+    assert shown[:3] == ["<|im_start|>", "system\n", "d"]
+    assert shown[-7:] == [" 12", "<|im_end|>", "\n", "<|im_start|>", "assistant\n"][-5:] or shown[-2:] == [
+        "<|im_start|>",
+        "assistant\n",
+    ]
+
+
+def test_the_same_texts_give_the_same_ids() -> None:
+    again, other = (word_tokenizer(TEXTS, at_least=1).get_vocab() for _ in range(2))
+    assert again == other
+
+
+def test_rare_words_and_those_beyond_the_limit_are_written_in_bytes() -> None:
+    common = HFTokenizer(word_tokenizer(TEXTS, at_least=2))
+    assert len(common.encode(" desk", markup=False)) == 1
+    assert len(common.encode("take", markup=False)) == len("take")
+    assert len(word_tokenizer(TEXTS, limit=1, at_least=1).get_vocab()) == 256 + 3 + 1 + 3
+
+
+def test_no_text_is_a_clear_error() -> None:
+    with pytest.raises(ConfigError, match="no text"):
+        word_tokenizer([])
+
+
+def test_a_model_has_its_sizes_and_its_seed(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+    from transformers import AutoConfig
+
+    words = word_tokenizer(TEXTS, at_least=1)
+    shape = ModelShape(hidden=16, intermediate=24, layers=1, heads=2, key_value_heads=1, head_width=8, context=64)
+    folders = [save_small_model(tmp_path / str(n), words, shape=shape, seed=n // 2) for n in range(3)]
+    config = AutoConfig.from_pretrained(folders[0])
+    assert config.model_type == "qwen3"
+    assert (config.hidden_size, config.num_hidden_layers, config.max_position_embeddings) == (16, 1, 64)
+    first, same, other = (load_file(folder / "model.safetensors")["model.norm.weight"].shape for folder in folders)
+    assert first == same == other
+    weights = [load_file(folder / "model.safetensors")["model.embed_tokens.weight"] for folder in folders]
+    assert weights[0].equal(weights[1])
+    assert not weights[0].equal(weights[2])
