@@ -7,6 +7,7 @@ import json
 import math
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from _doctor_logs import Draft, Plan, make_plan, play
 
 from trainer.diagnose.log import RunLog
 
-__all__ = ["FAULTS", "faulty", "onset", "real_logs"]
+__all__ = ["FAULTS", "RealLog", "faulty", "onset", "real_logs"]
 
 _REAL = Path(__file__).resolve().parents[1] / "tests" / "data" / "doctor"
 
@@ -266,12 +267,22 @@ def onset(name: str, seed: int) -> float:
     return _Injector(name, seed).onset
 
 
-def real_logs() -> dict[str, tuple[str | None, RunLog]]:
-    """The logs of real trainings by name, each with the check that must find something in it (None: healthy)."""
+@dataclass(frozen=True)
+class RealLog:
+    """The log of a real training, the check that must find something in it (None: it went well), and those that may."""
+
+    label: str | None
+    also: frozenset[str]
+    log: RunLog
+
+
+def real_logs() -> dict[str, RealLog]:
+    """The logs of real trainings by name."""
+    labels = json.loads((_REAL / "labels.json").read_text(encoding="utf-8"))
     found = {}
-    for path in sorted(_REAL.glob("*.json.gz")):
-        document = json.loads(gzip.decompress(path.read_bytes()))
+    for name, about in labels.items():
+        document = json.loads(gzip.decompress((_REAL / f"{name}.json.gz").read_bytes()))
         rows, config = tuple(document["rows"]), document["config"]
         log = RunLog(rows, config["recipe"], config, document["record"], age_s=5.0)
-        found[path.name.removesuffix(".json.gz")] = (document["label"], log)
+        found[name] = RealLog(about["label"], frozenset(about["also"]), log)
     return found
