@@ -67,7 +67,7 @@ CASES: dict[str, Case] = {
     "no-kl": Case("kl_runaway", sets={"grpo.steps": 24, "grpo.beta": 1e-6, "grpo.learning_rate": 8 * RATE}, seed=8),
     "narrow": Case("entropy_collapse", Game(good_share=0.8, shaping=0.5),
                    {"grpo.steps": 28, "grpo.beta": 0.0, "grpo.learning_rate": 10 * RATE}, seed=9),
-    "stale": Case("stale_policy", Game(stale=True), {"grpo.learning_rate": 3 * RATE}, seed=10,
+    "stale": Case("stale_policy", Game(stale=True), {"grpo.steps": 26, "grpo.learning_rate": 4 * RATE}, seed=10,
                   also={"rollout_mismatch": "the mismatch by which it is told"}),
     "temperature": Case("rollout_mismatch", Game(temperature=0.6), {"grpo.steps": 36}, seed=11),
     "equal": Case("no_group_variance", Game(equal_rewards=True), sets={"grpo.steps": 12}, seed=12),
@@ -102,7 +102,7 @@ def recipe(case: Case, model: Path, out: Path) -> TrainConfig:
         "lora": {"r": 4, "alpha": 8},
         "data": {"sources": [{"env": "alfworld", "split": "generated_easy" if case.kind == "sft" else "generated"}]},
         "rollout": {"group_size": 4, "groups_per_step": 4, "max_tokens": 6, "max_episode_tokens": 256},
-        "grpo": {"steps": 32, "learning_rate": RATE, "micro_batch": 16, "beta": 0.01},
+        "grpo": {"steps": 30, "learning_rate": RATE, "micro_batch": 16, "beta": 0.01},
         "sft": {
             "steps": 50,
             "learning_rate": 5e-3,
