@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -46,6 +47,8 @@ class Case:
     zeros: bool = False
     """The double of a bridge that gives lost episodes the reward 0."""
     kind: str = "grpo"
+    sharp: float = 1.0
+    """Factor of the logits. Those of a random model are so small that no update can make it sure of anything."""
     also: dict[str, str] = field(default_factory=dict)
     """Checks that find something here too, and rightly so: why."""
 
@@ -60,13 +63,19 @@ CASES: dict[str, Case] = {
         (4, 0.55, {"grpo.iterations": 2, "grpo.learning_rate": RATE / 2}),
         (5, 0.55, {"grpo.loss_type": "dr_grpo", "rollout.max_episode_tokens": 64}),
     )},
+    "healthy-sharp": Case(None, Game(good_share=0.7), {"grpo.learning_rate": RATE / 4}, seed=23, sharp=6.0),
     "healthy-lost-episodes": Case(None, Game(dead=0.03), seed=6),
     "healthy-sft": Case(None, kind="sft"),
     "sft-rate": Case("lr_too_high", sets={"sft.learning_rate": 0.5}, kind="sft"),
-    "rate": Case("lr_too_high", sets={"grpo.learning_rate": 100 * RATE}, seed=7),
-    "no-kl": Case("kl_runaway", sets={"grpo.steps": 24, "grpo.beta": 1e-6, "grpo.learning_rate": 8 * RATE}, seed=8),
-    "narrow": Case("entropy_collapse", Game(good_share=0.8, shaping=0.5),
-                   {"grpo.steps": 28, "grpo.beta": 0.0, "grpo.learning_rate": 10 * RATE}, seed=9),
+    "rate": Case("lr_too_high", Game(good_share=0.75), {"grpo.learning_rate": 100 * RATE}, seed=17, sharp=12.0,
+                 also={"kl_runaway": "one of its signs", "entropy_collapse": "one of its signs",
+                       "no_group_variance": "no episode of the policy that is left wins"}),
+    "no-kl": Case("kl_runaway", Game(lottery=0.5, shaping=0.2),
+                  {"grpo.beta": 1e-6, "grpo.learning_rate": 10 * RATE}, seed=8, sharp=12.0,
+                  also={"lr_too_high": "what the KL term did not hold"}),
+    "narrow": Case("entropy_collapse", Game(lottery=0.2, shaping=1.0),
+                   {"grpo.steps": 40, "grpo.beta": 0.0, "grpo.learning_rate": 4 * RATE}, seed=9, sharp=8.0,
+                   also={"reward_hacking": "the habit is one that the shaping term pays"}),
     "stale": Case("stale_policy", Game(stale=True), {"grpo.steps": 26, "grpo.learning_rate": 4 * RATE}, seed=10,
                   also={"rollout_mismatch": "the mismatch by which it is told"}),
     "temperature": Case("rollout_mismatch", Game(temperature=0.6), {"grpo.steps": 36}, seed=11),
@@ -75,7 +84,9 @@ CASES: dict[str, Case] = {
     "loops": Case("repetition", Game(loops=True, turns=3), seed=14),
     "hacking": Case("reward_hacking", Game(lottery=0.3, shaping=0.4), {"grpo.steps": 40}, seed=15),
     "type": Case("starving_type", Game(impossible="far", good_share=0.5), sets={"grpo.steps": 24}, seed=16),
-    "clip": Case("clip_share", sets={"grpo.steps": 20, "grpo.iterations": 8, "grpo.learning_rate": 5 * RATE}, seed=17),
+    "clip": Case("clip_share", Game(good_share=0.75, shaping=0.5),
+                 {"grpo.steps": 24, "grpo.iterations": 8, "grpo.learning_rate": 12 * RATE}, seed=17, sharp=12.0,
+                 also={"kl_runaway": "where such steps lead"}),
     "cut": Case("truncation", Game(cut=0.9, good_share=0.6), sets={"grpo.steps": 12}, seed=18),
     "spikes": Case("gradient_spikes", Game(outlier=0.01),
                    {"grpo.scale_rewards": "none", "grpo.steps": 40, "grpo.learning_rate": RATE / 3}, seed=19),
@@ -134,7 +145,20 @@ def lost_as_zeros(on: bool) -> Iterator[None]:
         yield
 
 
+def sharpened(model: Path, folder: Path, factor: float) -> Path:
+    """A copy of the model whose logits are so many times larger."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(model, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"] *= factor
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
 def train(case: Case, model: Path, out: Path) -> None:
+    if case.sharp != 1.0:
+        model = sharpened(model, out.with_name(f"{out.name}-model"), case.sharp)
     config = recipe(case, model, out)
     if case.kind == "sft":
         from trainer.sft import train_sft
