@@ -8,6 +8,7 @@ learning rate a hundred times too high, adapters that never reach the engine, an
 on. Takes some seconds a log and, as training does, gives slightly other numbers on other machines.
 
 ``labels.json`` says of each log which check must find something, and which others may, since one fault brings another.
+Cases without a log there have not been tried.
 """
 
 from __future__ import annotations
@@ -68,8 +69,7 @@ CASES: dict[str, Case] = {
     "healthy-sft": Case(None, kind="sft"),
     "sft-rate": Case("lr_too_high", sets={"sft.learning_rate": 0.5}, kind="sft"),
     "rate": Case("lr_too_high", Game(good_share=0.75), {"grpo.learning_rate": 100 * RATE}, seed=17, sharp=12.0,
-                 also={"kl_runaway": "one of its signs", "entropy_collapse": "one of its signs",
-                       "no_group_variance": "no episode of the policy that is left wins"}),
+                 also={"kl_runaway": "one of its signs"}),
     "no-kl": Case("kl_runaway", Game(lottery=0.5, shaping=0.2),
                   {"grpo.beta": 1e-6, "grpo.learning_rate": 10 * RATE}, seed=8, sharp=12.0,
                   also={"lr_too_high": "what the KL term did not hold"}),
