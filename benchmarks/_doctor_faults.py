@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import math
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from _doctor_logs import Draft, Plan, make_plan, play
 
 from trainer.diagnose.log import RunLog
 
-__all__ = ["FAULTS", "faulty", "onset"]
+__all__ = ["FAULTS", "RealLog", "faulty", "onset", "real_logs"]
+
+_REAL = Path(__file__).resolve().parents[1] / "tests" / "data" / "doctor"
 
 
 def _grows(
@@ -259,3 +265,24 @@ def faulty(name: str, seed: int) -> RunLog:
 def onset(name: str, seed: int) -> float:
     """The share of the run after which the fault begins, where it has a beginning."""
     return _Injector(name, seed).onset
+
+
+@dataclass(frozen=True)
+class RealLog:
+    """The log of a real training, the check that must find something in it (None: it went well), and those that may."""
+
+    label: str | None
+    also: frozenset[str]
+    log: RunLog
+
+
+def real_logs() -> dict[str, RealLog]:
+    """The logs of real trainings by name."""
+    labels = json.loads((_REAL / "labels.json").read_text(encoding="utf-8"))
+    found = {}
+    for name, about in labels.items():
+        document = json.loads(gzip.decompress((_REAL / f"{name}.json.gz").read_bytes()))
+        rows, config = tuple(document["rows"]), document["config"]
+        log = RunLog(rows, config["recipe"], config, document["record"], age_s=5.0)
+        found[name] = RealLog(about["label"], frozenset(about["also"]), log)
+    return found

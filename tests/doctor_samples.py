@@ -11,10 +11,10 @@ from trainer.diagnose.log import RunLog
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
-from _doctor_faults import FAULTS, faulty
+from _doctor_faults import FAULTS, faulty, real_logs
 from _doctor_logs import RECIPES, healthy
 
-__all__ = ["FAULTS", "RECIPES", "faulty", "healthy", "plain_log"]
+__all__ = ["FAULTS", "RECIPES", "faulty", "healthy", "plain_log", "real_logs"]
 
 
 def plain_log(

@@ -23,9 +23,10 @@ __all__ = [
 _DRAWS = 2_000
 
 
-def wilson_interval(successes: float, total: int, *, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927); ``z`` 1.96 covers 95 %. (0, 1) for no trial."""
-    if total == 0:
+def wilson_interval(successes: float, total: float, *, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (Wilson 1927); ``z`` 1.96 covers 95 %. (0, 1) for no trial.
+    Trials that depend on each other count as fewer: neither number need be whole."""
+    if total <= 0:
         return 0.0, 1.0
     p = successes / total
     centre = p + z * z / (2 * total)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from trainer.diagnose.findings import Change, Finding, Severity
 from trainer.diagnose.log import RunLog
-from trainer.diagnose.stats import Series, Shift, beyond, poisson_tail, shift, wilson
+from trainer.diagnose.stats import Series, Shift, beyond, poisson_tail, shift
 from trainer.diagnose.thresholds import Thresholds
+from trainer.eval_stats import wilson_interval
 
 __all__ = ["no_group_variance", "reward_hacking", "starving_type"]
 
@@ -141,7 +142,7 @@ def starving_type(log: RunLog, t: Thresholds) -> Iterator[Finding]:
         rest = (sum(wins.values()) - wins[kind]) / others
         share = wins[kind] / counts[kind]
         alike = 1 + t.group_correlation * (float(log.setting("rollout.group_size", 8)) - 1)
-        high = wilson(wins[kind] / alike, counts[kind] / alike)[1]
+        high = wilson_interval(wins[kind] / alike, counts[kind] / alike)[1]
         if rest < t.starving_overall or high >= t.starving_ratio * rest:
             continue
         yield Finding(
@@ -173,7 +174,7 @@ def _fewer_episodes(log: RunLog, t: Thresholds, kind: str, kinds: list[str]) -> 
     span = (int(recent[0]["step"]), int(recent[-1]["step"]))
     group = float(log.setting("rollout.group_size", 8))
     # Tasks are drawn, not episodes, and how often is only known from those drawn before: take the low end of that.
-    expected = wilson(was * before / group, before / group)[0] * total / group
+    expected = wilson_interval(was * before / group, before / group)[0] * total / group
     if now > was * total / 4 or poisson_tail(round(now / group), expected) > t.starving_chance:
         return
     yield Finding(

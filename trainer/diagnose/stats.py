@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-__all__ = ["Series", "Shift", "beyond", "mad", "noise", "poisson_tail", "shift", "trend_z", "two_rates_z", "wilson"]
+__all__ = ["Series", "Shift", "beyond", "mad", "noise", "poisson_tail", "shift", "trend_z", "two_rates_z"]
 
 _TO_SIGMA = 1.4826  # of a normal distribution's MAD
 _MEDIAN_COST = 1.2533  # standard error of a median against that of a mean
@@ -127,13 +127,3 @@ def poisson_tail(count: int, expected: float) -> float:
         term *= expected / k
         total += term
     return min(1.0, total)
-
-
-def wilson(wins: float, total: float, *, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's 95 % interval of a rate. As ``trainer.evaluate.wilson_interval``, without all that module loads."""
-    if total <= 0:
-        return 0.0, 1.0
-    p, scale = wins / total, 1 + z * z / total
-    centre = p + z * z / (2 * total)
-    spread = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)

@@ -5,8 +5,7 @@ import random
 
 import pytest
 
-from trainer.diagnose.stats import beyond, mad, noise, shift, trend_z, two_rates_z, wilson
-from trainer.evaluate import wilson_interval
+from trainer.diagnose.stats import beyond, mad, noise, shift, trend_z, two_rates_z
 
 
 def test_mad_is_the_standard_deviation_of_normal_values_and_ignores_outliers() -> None:
@@ -54,5 +53,3 @@ def test_beyond_asks_for_a_share_of_the_values() -> None:
 def test_rates() -> None:
     assert two_rates_z(50, 100, 10, 100) < -5
     assert two_rates_z(0, 0, 10, 100) == 0.0
-    for wins, total in ((0, 0), (0, 20), (7, 20), (20, 20)):
-        assert wilson(wins, total) == pytest.approx(wilson_interval(wins, total))
