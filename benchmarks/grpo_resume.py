@@ -2,33 +2,34 @@
 
 Real parts: TRL, PEFT, the transformers engine, generated ALFWorld games in process, a tiny random model. The run has
 every state that a checkpoint must hold: adapter, optimizer, schedule, random states, policy version, curriculum, and
-with two optimizer steps on each batch of episodes the batch itself. It is killed five times, each time somewhere after
-a step drawn at random (in a rollout, in an update, while a checkpoint is written), and resumed as ``--resume`` does it.
-The engine samples one request at a time, so that it repeats itself to the last bit.
+with two optimizer steps on each batch of episodes the batch itself. It is killed five times, each time somewhere in the
+step after one drawn at random (in a rollout, in an update, while a checkpoint is written), and resumed as ``--resume``
+does it. The engine samples one request at a time, so that it repeats itself to the last bit.
+
+Every run is a process of its own, forked from one that has imported the libraries and done nothing else: importing
+takes longer than the steps do. ``tests/integration/trainer/test_grpo_resume.py`` kills one that was started afresh.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
 import _figures as figures
 from _figures import Figure
 
-_CODE = (
-    "import json, pathlib, sys; from trainer.config import parse_config; from trainer.grpo import train_grpo; "
-    "train_grpo(parse_config(json.loads(pathlib.Path(sys.argv[1]).read_text())))"
-)
+_LIBRARIES = ["trainer.grpo", "trainer.tiny_model", "rollout_server.engines.transformers", "peft"]
 
 
 def recipe(model: Path, out: Path, steps: int) -> dict[str, Any]:
@@ -77,42 +78,68 @@ def steps_of(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
-def run_to(model: Path, run: Path, steps: int, *, kill_after: int | None = None, draw: random.Random) -> None:
-    """Start the run or go on with it; kill it within a second after it has reported step ``kill_after``."""
-    run.mkdir(parents=True, exist_ok=True)
-    path = run / "recipe.json"
-    path.write_text(json.dumps(recipe(model, run, steps)), encoding="utf-8")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "-c", _CODE, str(path)], env=environment)
+def save_model(folder: Path) -> None:
+    """In a process of its own: write the model's folder."""
+    from trainer.tiny_model import save_tiny_model
+
+    save_tiny_model(folder)
+
+
+def train(tree: dict[str, Any]) -> None:
+    """In a process of its own: start the run or go on with it."""
+    from trainer.config import parse_config
+    from trainer.grpo import train_grpo
+
+    train_grpo(parse_config(tree))
+
+
+def run(context: ForkServerContext, work: Callable[[Any], None], argument: Any, *, until: Callable[[], bool]) -> bool:
+    """Run ``work`` in a process, to its end or until it is to be killed; whether it was."""
+    process = context.Process(target=work, args=(argument,))
+    process.start()
     try:
-        while kill_after is not None and process.poll() is None:
-            reported = steps_of(run)
-            if reported and reported[-1]["step"] >= kill_after:
-                time.sleep(draw.uniform(0.0, 1.0))
-                process.send_signal(signal.SIGKILL)
-                break
-            time.sleep(0.02)
-        code = process.wait()
+        while process.is_alive() and not until():
+            time.sleep(0.01)
     finally:
         process.kill()
-    if kill_after is None and code:
-        raise SystemExit(f"the run ended with {code}")
-    if kill_after is not None and code != -signal.SIGKILL:
-        raise SystemExit(f"the run ended with {code} before it was killed")
+        process.join()
+    if process.exitcode not in {0, -signal.SIGKILL}:
+        raise SystemExit(f"the process ended with {process.exitcode}")
+    return process.exitcode != 0
+
+
+def moment(folder: Path, step: int, draw: random.Random) -> Callable[[], bool]:
+    """Says when to kill: once the run has reported this step, at a random point of what such a step takes."""
+    before = steps_of(folder)
+    step = max(step, int(before[-1]["step"]) + 1 if before else 0)  # not for what an earlier process has reported
+    at: list[float] = []
+
+    def now() -> bool:
+        if not at:
+            reported = steps_of(folder)
+            if not reported or reported[-1]["step"] < step:
+                return False
+            at.append(time.monotonic() + draw.random() * reported[-1]["time/step"])
+        return time.monotonic() >= at[0]
+
+    return now
 
 
 def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
-    from trainer.tiny_model import save_tiny_model
-
-    steps, kills = (8, 1) if arguments.quick else (24, 5)
+    steps, kills = (6, 1) if arguments.quick else (24, 5)
     draw = random.Random(arguments.seed)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_LIBRARIES)
     with tempfile.TemporaryDirectory(prefix="grpo-resume-") as folder:
-        model = save_tiny_model(Path(folder) / "model")
-        whole, killed = Path(folder) / "whole", Path(folder) / "killed"
-        run_to(model, whole, steps, draw=draw)
-        for after in sorted(draw.sample(range(1, steps - 1), kills)):
-            run_to(model, killed, steps, kill_after=after, draw=draw)
-        run_to(model, killed, steps, draw=draw)
+        model, whole, killed = (Path(folder) / name for name in ("model", "whole", "killed"))
+        run(context, save_model, model, until=lambda: False)
+        run(context, train, recipe(model, whole, steps), until=lambda: False)
+        drawn = sorted(draw.sample(range(1, steps - kills), kills))
+        for after in (step + n for n, step in enumerate(drawn)):  # at least two steps between
+            if not run(context, train, recipe(model, killed, steps), until=moment(killed, after, draw)):
+                raise SystemExit(f"the run ended before it could be killed after step {after}")
+        run(context, train, recipe(model, killed, steps), until=lambda: False)
         left_alone, resumed = steps_of(whole), steps_of(killed)
     if [m["step"] for m in resumed] != [*range(1, steps + 1)]:
         raise SystemExit(f"the killed run reports the steps {[m['step'] for m in resumed]}")

@@ -1,10 +1,11 @@
 """What a GRPO step costs beside sampling and the model's passes: at most 10 % of its time.
 
-Real parts: TRL, PEFT, the transformers engine, generated ALFWorld games in process, a random model of five million
-weights. The time of the steps runs from one published policy to the next, so everything is in it: tasks, environments,
-the agent loop, tokens, the store, TRL's and our own bookkeeping, adapters saved and swapped in, checkpoints. Of this
-the benchmark takes away the time in which the engine had a request, and that of forward and backward passes and the
-optimizer; the rest is overhead. The first step, in which everything warms up, is left out.
+Real parts: TRL, PEFT, the transformers engine, generated ALFWorld games in process, and what a CPU can teach these: a
+model of five million weights with a vocabulary of the environment's words, here with random weights. The time of the
+steps runs from one published policy to the next, so everything is in it: tasks, environments, the agent loop, tokens,
+the store, TRL's and our own bookkeeping, adapters saved and swapped in, checkpoints. Of this the benchmark takes away
+the time in which the engine had a request, and that of forward and backward passes and the optimizer; the rest is
+overhead. The first step, in which everything warms up, is left out.
 """
 
 from __future__ import annotations
@@ -20,42 +21,57 @@ from typing import Any
 import _figures as figures
 from _figures import Figure
 
-
-def model_of_five_million(folder: Path) -> Path:
-    """Qwen2's architecture with random weights, and the tiny model's tokenizer."""
-    import torch
-    from transformers import AutoConfig, Qwen2ForCausalLM
-
-    from trainer.tiny_model import save_tiny_model
-
-    save_tiny_model(folder)
-    config = AutoConfig.from_pretrained(folder)
-    config.update({"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 6, "layer_types": None})
-    config.layer_types = ["full_attention"] * 6
-    torch.manual_seed(0)
-    make: Any = Qwen2ForCausalLM
-    model = make(config)
-    model.save_pretrained(folder)
-    return folder
+_TASKS_FOR_WORDS = 60
 
 
 def recipe(model: Path, out: Path, *, quick: bool) -> dict[str, Any]:
     return {
-        "model": {"name": str(model), "dtype": "float32", "device": "cpu", "gradient_checkpointing": False},
+        "model": {
+            "name": str(model),
+            "dtype": "float32",
+            "device": "cpu",
+            "threads": 1,
+            "gradient_checkpointing": False,
+        },
         "lora": {"r": 16, "alpha": 32},
-        "data": {"sources": [{"env": "alfworld", "split": "generated"}]},
+        "data": {"sources": [{"env": "alfworld", "split": "generated_easy"}]},
         "rollout": {
             "engine": "transformers",
+            "protocol": "bare",
             "group_size": 4,
-            "groups_per_step": 1 if quick else 4,
-            "max_turns": 3 if quick else 10,
-            "max_tokens": 24,
+            "groups_per_step": 1 if quick else 2,
+            "max_turns": 3 if quick else 8,
+            "max_tokens": 20,
             "max_episode_tokens": 4096,
             "reward_invalid_action": 0.1,
         },
-        "grpo": {"steps": 3 if quick else 11, "learning_rate": 1e-4, "micro_batch": 4, "advantage": "gigpo"},
-        "run": {"output_dir": str(out), "name": "overhead", "save_every": 2 if quick else 10, "report_to": ["jsonl"]},
+        "grpo": {"steps": 3 if quick else 7, "learning_rate": 1e-4, "micro_batch": 4, "advantage": "gigpo"},
+        "run": {"output_dir": str(out), "name": "overhead", "save_every": 2 if quick else 3, "report_to": ["jsonl"]},
     }
+
+
+async def save_model(folder: Path) -> Path:
+    """A model of five million random weights, whose tokens are the words of what the expert and its games say."""
+    from rollout_server.types import RolloutRequest, TaskRef
+    from trainer.config import parse_config
+    from trainer.services import open_rollouts
+    from trainer.small_model import save_small_model, word_tokenizer
+
+    config = parse_config(recipe(folder, folder.with_name("words"), quick=True))
+    config.run.output_dir.mkdir()
+    # Seeds that training does not draw from.
+    seeds = range(config.data.sources[0].seed_stop, config.data.sources[0].seed_stop + _TASKS_FOR_WORDS)
+    tasks = tuple(TaskRef("alfworld", split="generated_easy", sample_seed=seed) for seed in seeds)
+    service = await open_rollouts(config, engine="expert", with_model=False)
+    try:
+        request = RolloutRequest(tasks=tasks, protocol=config.rollout.protocol, max_episode_tokens=100_000)
+        episodes = [e for group in await service.rollouts(request) for e in group.episodes]
+    finally:
+        await service.close()
+    texts = [m.content for e in episodes for m in e.prompt] + [
+        t for e in episodes for n in e.turns for t in (n.text, n.reply)
+    ]
+    return save_small_model(folder, word_tokenizer(texts))
 
 
 class Generation:
@@ -87,7 +103,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
     from trainer.services import open_rollouts
 
     with tempfile.TemporaryDirectory(prefix="trainer-overhead-") as folder, LoopThread() as loop:
-        model = model_of_five_million(Path(folder) / "model")
+        model = loop.run(save_model(Path(folder) / "model"))
         run = Path(folder) / "run"
         config = parse_config(recipe(model, run, quick=arguments.quick))
         opened = loop.run(open_rollouts(config))

@@ -83,9 +83,10 @@ def _sync(path: Path) -> None:
 
 
 def write_state(
-    checkpoint: Path, config: TrainConfig, *, step: int, policy: str, sampler: Mapping[str, Any] | None = None
+    checkpoint: Path, config: TrainConfig, *, step: int, policy: str = "", sampler: Mapping[str, Any] | None = None
 ) -> None:
-    """Put our own state beside TRL's in a checkpoint. ``sampler``: of ``TaskSampler.state_dict``."""
+    """Put our own state beside TRL's in a checkpoint. ``policy``: the version in the engine; empty where nothing is
+    played. ``sampler``: of ``TaskSampler.state_dict``."""
     document = {"step": step, "policy": policy, "settings": lasting_settings(config), "sampler": dict(sampler or {})}
     write_json(checkpoint / STATE_FILE, document)
 

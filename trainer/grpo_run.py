@@ -208,9 +208,8 @@ class GrpoRun:
         if self.published_step != step:
             raise RuntimeError(f"step {step} is about to sample from the policy of step {self.published_step}")
 
-    def complete(self, checkpoint: Path) -> None:
-        """Put what TRL does not know of into a checkpoint."""
-        step = self.trainer.state.global_step if self.trainer is not None else 0
+    def complete(self, checkpoint: Path, step: int) -> None:
+        """Put what TRL does not know of into a step's checkpoint."""
         self.record.save(checkpoint / RUN_RECORD, policies=self.publisher.number)
         for callback in self.held_out:
             callback.write_state(checkpoint)

@@ -12,6 +12,7 @@ from trl import KTOConfig
 from envs.errors import ConfigError
 from envs.types import Split
 from rollout_server.episode_store import EpisodeStore
+from trainer.checkpoint import write_state
 from trainer.config import TrainConfig
 from trainer.models import LoadedModel
 from trainer.preference_run import PreferenceResult, Recipe, reference_model, run_preferences, shared_arguments
@@ -79,6 +80,8 @@ def _trainer(
         processing_class=loaded.tokenizer.hf,
         peft_config=loaded.peft_config,
         callbacks=callbacks,
+        complete=lambda part, step: write_state(part, config, step=step),
+        keep_checkpoints=config.run.keep_checkpoints,
     )
 
 

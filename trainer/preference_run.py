@@ -18,7 +18,7 @@ from envs.errors import ConfigError
 from envs.types import EpisodeStatus, Split
 from rollout_server.episode_store import EpisodeStore
 from rollout_server.types import Episode
-from trainer.checkpoint import open_run_folder, read_state, write_state
+from trainer.checkpoint import open_run_folder, read_state
 from trainer.config import TrainConfig
 from trainer.datasets import select_episodes
 from trainer.diagnose.live import stop_if_asked
@@ -147,7 +147,7 @@ def shared_arguments(config: TrainConfig, *, device: str) -> dict[str, Any]:
         "dataloader_pin_memory": device == "cuda",
         "save_strategy": "steps",
         "save_steps": run.save_every,
-        "save_total_limit": run.keep_checkpoints,
+        "save_total_limit": None,  # run.keep_checkpoints, once a new one is whole
         "logging_steps": 1,
         "report_to": "none",
         "disable_tqdm": True,
@@ -236,7 +236,7 @@ def _train[Row: (Pair, Verdict)](
     sinks = open_sinks(config, console, steps=_steps(config.preference, len(rows)), after_step=after)
     for sink in sinks:
         stack.callback(sink.close)
-    trainer = recipe.trainer(config, loaded, rows, [_Callback(config, result, sinks)])
+    trainer = recipe.trainer(config, loaded, rows, [_Callback(result, sinks)])
     for chatty in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(chatty)
     if config.lora.qlora:
@@ -259,14 +259,9 @@ def _steps(section: PreferenceSettings, rows: int) -> int:
 
 
 class _Callback(TrainerCallback):
-    def __init__(self, config: TrainConfig, result: PreferenceResult, sinks: list[MetricSink]) -> None:
-        self._config = config
+    def __init__(self, result: PreferenceResult, sinks: list[MetricSink]) -> None:
         self._result = result
         self._sinks = sinks
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        write_state(folder, self._config, step=state.global_step, policy="")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if not logs or "loss" not in logs:  # the closing summary

@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,9 @@ def train_sft(
             train_dataset=Dataset.from_dict({"input_ids": rows.input_ids, "labels": rows.labels}),
             processing_class=loaded.tokenizer.hf,
             peft_config=loaded.peft_config,
-            callbacks=[*held_out, _SftCallback(config, result, sinks, held_out)],
+            callbacks=[*held_out, _SftCallback(result, sinks, held_out)],
+            complete=partial(_complete, config, held_out),
+            keep_checkpoints=config.run.keep_checkpoints,
         )
         for chatty in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(chatty)
@@ -271,7 +274,7 @@ def _arguments(config: TrainConfig, *, device: str) -> SFTConfig:
         dataloader_pin_memory=device == "cuda",
         save_strategy="steps",
         save_steps=run.save_every,
-        save_total_limit=run.keep_checkpoints,
+        save_total_limit=None,  # run.keep_checkpoints, once a new one is whole
         logging_steps=1,
         report_to="none",
         disable_tqdm=True,
@@ -279,22 +282,18 @@ def _arguments(config: TrainConfig, *, device: str) -> SFTConfig:
     )
 
 
+def _complete(config: TrainConfig, held_out: list[HeldOutCallback], checkpoint: Path, step: int) -> None:
+    """Put what TRL does not know of into a step's checkpoint."""
+    for callback in held_out:
+        callback.write_state(checkpoint)
+    write_state(checkpoint, config, step=step)
+
+
 class _SftCallback(TrainerCallback):
-    def __init__(
-        self,
-        config: TrainConfig,
-        result: SftResult,
-        sinks: list[MetricSink],
-        held_out: list[HeldOutCallback],
-    ) -> None:
+    def __init__(self, result: SftResult, sinks: list[MetricSink], held_out: list[HeldOutCallback]) -> None:
         self._held_out = held_out
-        self._config = config
         self._result = result
         self._sinks = sinks
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        write_state(folder, self._config, step=state.global_step, policy="")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if not logs or "loss" not in logs:  # the closing summary

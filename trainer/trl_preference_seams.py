@@ -21,7 +21,7 @@ from trl import DPOTrainer, KTOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
-from trainer.trl_seams import ResumesAdapter
+from trainer.trl_seams import ResumesAdapter, WholeCheckpoints
 
 __all__ = [
     "MaskedPairCollator",
@@ -58,7 +58,7 @@ class MaskedVerdictCollator(DataCollatorForUnpairedPreference):  # type: ignore[
         return batch
 
 
-class StoredDPOTrainer(ResumesAdapter, DPOTrainer):  # type: ignore[misc] # TRL ships no types
+class StoredDPOTrainer(ResumesAdapter, WholeCheckpoints, DPOTrainer):  # type: ignore[misc] # TRL ships no types
     """DPOTrainer on ids and masks as they were stored; tells nobody."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
@@ -68,7 +68,7 @@ class StoredDPOTrainer(ResumesAdapter, DPOTrainer):  # type: ignore[misc] # TRL 
         return None
 
 
-class StoredKTOTrainer(ResumesAdapter, KTOTrainer):  # type: ignore[misc] # TRL ships no types
+class StoredKTOTrainer(ResumesAdapter, WholeCheckpoints, KTOTrainer):  # type: ignore[misc] # TRL ships no types
     """KTOTrainer on ids and masks as they were stored; tells nobody."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:

@@ -42,6 +42,7 @@ __all__ = [
     "OutsideEngineTrainer",
     "QuietSFTTrainer",
     "ResumesAdapter",
+    "WholeCheckpoints",
     "adapter_in_float32",
     "attach_engine",
     "experimental_silenced",
@@ -83,16 +84,52 @@ class ResumesAdapter:
             model.set_adapter("default")
 
 
-class OutsideEngineTrainer(GRPOTrainer):  # type: ignore[misc] # TRL ships no types
+class WholeCheckpoints:
+    """Beside a trainer of TRL in one process: a checkpoint appears whole, with what is ours in it, or not at all.
+
+    Args:
+        complete: adds what TRL does not know of to the checkpoint of a step, before it appears.
+        keep_checkpoints: how many stay on disk; TRL's own ``save_total_limit`` must be None.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        complete: Callable[[Path, int], None] = lambda *_: None,
+        keep_checkpoints: int = 3,
+        **kwargs: Any,
+    ) -> None:
+        self._complete = complete
+        self._keep_checkpoints = keep_checkpoints
+        self._staging: Path | None = None
+        super().__init__(*args, **kwargs)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        own: str = super()._get_output_dir(trial)  # type: ignore[misc] # the trainer's
+        return own if self._staging is None else str(self._staging)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        trainer: Any = self
+        step = trainer.state.global_step
+        with whole_checkpoint(Path(trainer.args.output_dir), step, keep=self._keep_checkpoints) as part:
+            self._staging = part.parent
+            try:
+                super()._save_checkpoint(model, trial)  # type: ignore[misc] # the trainer's
+            finally:
+                self._staging = None
+            self._add_to_checkpoint(part)
+
+    def _add_to_checkpoint(self, part: Path) -> None:
+        self._complete(part, self.state.global_step)  # type: ignore[attr-defined] # the trainer's
+
+
+class OutsideEngineTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc] # TRL ships no types
     """GRPOTrainer whose samples come from an engine outside.
 
-    Turns may have advantages of their own (``CREDIT_KEY``), the loss can be watched, time is measured, and a checkpoint
-    appears whole or not at all.
+    Turns may have advantages of their own (``CREDIT_KEY``), the loss can be watched, and time is measured.
 
     Args:
         loss_observer: sees every micro-batch as it enters the loss.
-        complete: adds what else belongs into a checkpoint, before it appears.
-        keep_checkpoints: how many stay on disk; TRL's own ``save_total_limit`` must be None.
         clock: is told how long the parts of a step take.
 
     ``figures`` are those of the last batch of episodes: ``mismatch/*`` and ``advantage/mean_abs``.
@@ -102,16 +139,11 @@ class OutsideEngineTrainer(GRPOTrainer):  # type: ignore[misc] # TRL ships no ty
         self,
         *args: Any,
         loss_observer: LossObserver | None = None,
-        complete: Callable[[Path], None] = lambda _: None,
-        keep_checkpoints: int = 3,
         clock: StepClock | None = None,
         **kwargs: Any,
     ) -> None:
         self._loss_observer = loss_observer
-        self._complete = complete
-        self._keep_checkpoints = keep_checkpoints
         self._clock = clock or StepClock()
-        self._staging: Path | None = None
         self._scoring = False
         self.figures: dict[str, float] = {}
         super().__init__(*args, **kwargs)
@@ -195,21 +227,11 @@ class OutsideEngineTrainer(GRPOTrainer):  # type: ignore[misc] # TRL ships no ty
         with self._clock.measure("train"):
             return super().training_step(*args, **kwargs)
 
-    def _get_output_dir(self, trial: Any) -> str:
-        return super()._get_output_dir(trial) if self._staging is None else str(self._staging)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        folder = Path(self.args.output_dir)
-        with whole_checkpoint(folder, self.state.global_step, keep=self._keep_checkpoints) as part:
-            self._staging = part.parent
-            try:
-                super()._save_checkpoint(model, trial)
-            finally:
-                self._staging = None
-            shutil.rmtree(part / _REFERENCE, ignore_errors=True)
-            if self.state.global_step % self.num_iterations:  # further steps on this batch are to come
-                torch.save(self._buffered_inputs, part / _BUFFER_FILE)
-            self._complete(part)
+    def _add_to_checkpoint(self, part: Path) -> None:
+        shutil.rmtree(part / _REFERENCE, ignore_errors=True)
+        if self.state.global_step % self.num_iterations:  # further steps on this batch are to come
+            torch.save(self._buffered_inputs, part / _BUFFER_FILE)
+        super()._add_to_checkpoint(part)
 
     def restore_batch(self, checkpoint: Path) -> None:
         """Go on in the middle of a batch of episodes where the checkpoint was. Call it when training begins."""
@@ -262,7 +284,7 @@ def reference_is_base(trainer: OutsideEngineTrainer) -> None:
         trainer.model.delete_adapter(_REFERENCE)
 
 
-class QuietSFTTrainer(SFTTrainer):  # type: ignore[misc] # TRL ships no types
+class QuietSFTTrainer(WholeCheckpoints, SFTTrainer):  # type: ignore[misc] # TRL ships no types
     """SFTTrainer that tells nobody."""
 
     def _send_telemetry(self) -> None:

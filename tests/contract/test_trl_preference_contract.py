@@ -47,7 +47,9 @@ def adapted(folder: Path) -> Any:
     return model
 
 
-def made(kind: str, folder: Path, out: Path, *, new_adapter: bool = False, **sets: Any) -> Any:
+def made(
+    kind: str, folder: Path, out: Path, *, new_adapter: bool = False, own: dict[str, Any] | None = None, **sets: Any
+) -> Any:
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -81,7 +83,7 @@ def made(kind: str, folder: Path, out: Path, *, new_adapter: bool = False, **set
     } | sets
     peft = LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM") if new_adapter else None
     model = AutoModelForCausalLM.from_pretrained(folder) if new_adapter else adapted(folder)
-    common = {"model": model, "processing_class": tokenizer, "peft_config": peft}
+    common = {"model": model, "processing_class": tokenizer, "peft_config": peft} | (own or {})
     if kind == "dpo":
         collator, rows = MaskedPairCollator(pad_token_id=tokenizer.pad_token_id), PAIRS
         args = DPOConfig(**settings)
@@ -257,3 +259,21 @@ def test_private_names_are_where_they_were() -> None:
         "_load_from_checkpoint",
     ):
         assert callable(getattr(GRPOTrainer, name)), "PPO's critic hangs on it"
+
+
+@pytest.mark.parametrize("kind", ["dpo", "kto"])
+def test_a_checkpoint_appears_with_what_is_ours_or_not_at_all(kind: str, tmp_path: Path, folder: Path) -> None:
+    def complete(part: Path, step: int) -> None:
+        assert (part / "trainer_state.json").is_file(), "TRL has written all of its own"
+        assert (part / "adapter_model.safetensors").is_file()
+        assert not (tmp_path / f"checkpoint-{step}").exists()
+        (part / "ours").write_text(str(step))
+        if step == 3:
+            raise KeyboardInterrupt  # as far as the files go, this is what a kill leaves
+
+    own = {"complete": complete, "keep_checkpoints": 1}
+    trainer = made(kind, folder, tmp_path, own=own, max_steps=4, save_strategy="steps", save_steps=1)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"], "one is kept, and it is whole"
+    assert (tmp_path / "checkpoint-2/ours").read_text() == "2"

@@ -21,6 +21,7 @@ from rollout_server.chat import ChatFormat
 from rollout_server.episode_store import EpisodeStore
 from rollout_server.tokenizer import HFTokenizer
 from rollout_server.types import Episode, RolloutRequest
+from trainer.checkpoint import write_state
 from trainer.config import TrainConfig, parse_config
 from trainer.datasets import sft_rows
 from trainer.grpo import train_grpo
@@ -129,6 +130,26 @@ def _remove(folder: Path) -> None:
     import shutil
 
     shutil.rmtree(folder)
+
+
+def test_half_a_checkpoint_of_sft_is_none(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = recipe(tiny_model, tmp_path / "run", eval__every=0)
+    stored(config, tiny_model)
+
+    def killed(part: Path, of: TrainConfig, *, step: int) -> None:
+        assert (part / "optimizer.pt").is_file(), "TRL has written all of its own"
+        if step == 3:
+            raise KeyboardInterrupt  # as far as the files go, this is what a kill leaves
+        write_state(part, of, step=step)
+
+    monkeypatch.setattr("trainer.sft.write_state", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_sft(config)
+    assert sorted(path.name for path in (tmp_path / "run").glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-2"]
+    monkeypatch.undo()
+    resumed = train_sft(recipe(tiny_model, tmp_path / "run", eval__every=0, run__resume=True, run__keep_checkpoints=1))
+    assert [sorted(metrics_of(tmp_path / "run")), len(resumed.metrics)] == [[1, 2, 3, 4], 2]
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-4"]
 
 
 def test_sft_stops_when_it_gets_no_better_and_resumes_to_its_end(tiny_model: Path, tmp_path: Path) -> None:

@@ -138,8 +138,9 @@ def test_sampler_keeps_to_sources_weights_and_bounds() -> None:
     assert drawn != [TaskSampler(sources, seed=5).task(row) for row in range(400)]
 
 
-def test_four_bits_need_a_gpu() -> None:
-    with pytest.raises(ConfigError, match="qlora needs a CUDA device"):
+def test_four_bits_need_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.models.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match="qlora needs the package bitsandbytes"):
         load_model(ModelSettings(name="nowhere", device="cpu"), LoraSettings(qlora=True), seed=0)
 
 
