@@ -28,9 +28,9 @@ class SilentPublisher(PolicyPublisher):
 def test_a_run_stops_with_a_checkpoint_and_the_log_shows_a_policy_that_is_never_published(
     tiny_model: Path, tmp_path: Path, loop: LoopThread, monkeypatch: object
 ) -> None:
-    import trainer.grpo
+    import trainer.grpo_run
 
-    monkeypatch.setattr(trainer.grpo, "PolicyPublisher", SilentPublisher)  # type: ignore[attr-defined]
+    monkeypatch.setattr(trainer.grpo_run, "PolicyPublisher", SilentPublisher)  # type: ignore[attr-defined]
     config = parse_config(
         {
             "model": {"name": str(tiny_model), "dtype": "float32", "device": "cpu", "gradient_checkpointing": False},

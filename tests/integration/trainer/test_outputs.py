@@ -220,10 +220,11 @@ def test_all_weights_have_nothing_to_merge(tiny_model: Path, tmp_path: Path) -> 
 def test_the_commands_options_reach_the_outputs(
     recipe: str, options: list[str], merge_and_push: tuple[bool, str | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from types import SimpleNamespace
+    from trainer.grpo import GrpoResult
+    from trainer.sft import SftResult
 
     seen: list[TrainConfig] = []
-    done = SimpleNamespace(steps=1, policies=[], output_dir=Path("o"), episodes=0, left_out={}, adapter=Path("a"))
+    done = GrpoResult(Path("o"), steps=1) if recipe == "grpo" else SftResult(Path("o"), Path("a"), 0, {}, steps=1)
     monkeypatch.setattr(f"trainer.{recipe}.train_{recipe}", lambda config, console: done)
     monkeypatch.setattr("trainer.outputs.finish_run", lambda config, console: seen.append(config))
     config = str(ROOT / f"configs/{recipe}-smollm2-cpu.toml")

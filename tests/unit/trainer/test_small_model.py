@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from envs.errors import ConfigError
-from rollout_server.chat import ChatFormat, check_template
+from rollout_server.chat import ChatFormat
+from rollout_server.chat_template import check_template
 from rollout_server.tokenizer import HFTokenizer
 from rollout_server.types import Message, Role
 from trainer.small_model import ModelShape, save_small_model, word_tokenizer
