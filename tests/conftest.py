@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,10 @@ ROOT = Path(__file__).resolve().parents[1]
 hypothesis.settings.register_profile("repeatable", derandomize=True)
 if not os.environ.get("ENVLOOP_NEW_EXAMPLES"):
     hypothesis.settings.load_profile("repeatable")
+
+# Started in a shell's background, the tests ignore Ctrl-C, and so would every process that they start and signal.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
