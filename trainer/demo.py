@@ -5,6 +5,7 @@ Heavy libraries are imported when the demo runs, so that the command line stays 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -249,6 +250,8 @@ class _Demo:
         from trainer.grpo import train_grpo
 
         disable_progress_bar()  # type: ignore[no-untyped-call]  # of loading the weights: a second, in the middle of ours
+        # Where bitsandbytes is installed it asks for a further package, of use to 4-bit weights alone.
+        logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
         sources = [{"env": _TRAINED_ON, "split": _POLICY_TASKS[_TRAINED_ON][0]}]
         config = parse_config(
             {
