@@ -1,8 +1,9 @@
 """GRPO killed with signal 9 at random moments, again and again, against the same run left alone.
 
 Real parts: TRL, PEFT, the transformers engine, generated ALFWorld games in process, a tiny random model. The run has
-every state that a checkpoint must hold: adapter, optimizer, schedule, random states, policy version, curriculum, and
-with two optimizer steps on each batch of episodes the batch itself. It is killed five times, each time somewhere in the
+every state that a checkpoint must hold: adapter, optimizer, schedule, random states, policy version, curriculum. Two
+optimizer steps use each batch of episodes, and checkpoints lie between batches; one within a batch is resumed by a test
+(``test_grpo_credit.py``). Such a model's actions are all invalid, so that the losses are the KL term's. It is killed five times, each time somewhere in the
 step after one drawn at random (in a rollout, in an update, while a checkpoint is written), and resumed as ``--resume``
 does it. The engine samples one request at a time, so that it repeats itself to the last bit.
 
