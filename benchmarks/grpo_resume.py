@@ -3,9 +3,10 @@
 Real parts: TRL, PEFT, the transformers engine, generated ALFWorld games in process, a tiny random model. The run has
 every state that a checkpoint must hold: adapter, optimizer, schedule, random states, policy version, curriculum. Two
 optimizer steps use each batch of episodes, and checkpoints lie between batches; one within a batch is resumed by a test
-(``test_grpo_credit.py``). Such a model's actions are all invalid, so that the losses are the KL term's. It is killed five times, each time somewhere in the
-step after one drawn at random (in a rollout, in an update, while a checkpoint is written), and resumed as ``--resume``
-does it. The engine samples one request at a time, so that it repeats itself to the last bit.
+(``test_grpo_credit.py``). Such a model's actions are all invalid, so that the losses are the KL term's. It is killed
+five times, each time somewhere in the step after one drawn at random (in a rollout, in an update, while a checkpoint is
+written), and resumed as ``--resume`` does it. The engine samples one request at a time, so that it repeats itself to
+the last bit.
 
 Every run is a process of its own, forked from one that has imported the libraries and done nothing else: importing
 takes longer than the steps do. ``tests/integration/trainer/test_grpo_resume.py`` kills one that was started afresh.
