@@ -81,18 +81,16 @@ class Lives:
 
         Gives the number cancelled. ``now``: seconds of ``time.monotonic``.
         """
-        now = time.monotonic() if now is None else now
-        while self._ended:
-            oldest = next(iter(self._ended.values()))
-            if now - oldest.ended_at < self._remember_ended_s and len(self._ended) <= self._remember_ended:
-                break
-            self._ended.popitem(last=False)
+        asked = time.monotonic()
+        now = asked if now is None else now
         cancelled = 0
         if self._journal is not None:  # those that no server holds any more, too
             cancelled = await self._journal.sweep(
                 idle_s=self._idle_timeout_s, remember_s=self._remember_ended_s, reason=self._idle_reason
             )
             await self._drop_copies(self._journal, now)
+        # After the journal, and by the clock of then: what it has forgotten is not told from here any longer.
+        self._forget(now + time.monotonic() - asked)
         idle = [
             session
             for session in self._live.values()
@@ -108,6 +106,13 @@ class Lives:
                         await self._end(session, EpisodeStatus.CANCELLED, self._idle_reason)
                         cancelled += 1
         return cancelled
+
+    def _forget(self, now: float) -> None:
+        while self._ended:
+            oldest = next(iter(self._ended.values()))
+            if now - oldest.ended_at < self._remember_ended_s and len(self._ended) <= self._remember_ended:
+                break
+            self._ended.popitem(last=False)
 
     async def _drop_copies(self, journal: Journal, now: float) -> None:
         """Let go what has been played on elsewhere: its environment is held here for nothing."""

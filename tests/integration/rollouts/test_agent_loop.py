@@ -296,11 +296,11 @@ async def test_an_episode_lives_while_its_policy_thinks(plan, monkeypatch: pytes
     class Thinking(WatchedEngine):
         async def generate(self, request: GenerationRequest) -> Completion:
             if len(self.requests) == 1:
-                await asyncio.sleep(1.5)
+                await asyncio.sleep(2.5)
             return await super().generate(request)
 
     monkeypatch.setattr("rollout_server.env_episode._BEAT_S", 0.1)
-    settings = EnvServerSettings(envs=("alfworld",), idle_timeout_s=0.6)
+    settings = EnvServerSettings(envs=("alfworld",), idle_timeout_s=1.5)
     async with EnvClient.in_process(create_app(settings)) as client:
         episode = await play_episode(client, Thinking(), await plan(client, 3))
     assert (episode.status, episode.reward) == (EpisodeStatus.COMPLETED, 1.0)
