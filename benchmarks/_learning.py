@@ -148,7 +148,7 @@ def _words(course: Course, folder: Path) -> dict[str, Any]:
             await service.close()
 
     tokenizer = word_tokenizer(text for episode in asyncio.run(play()) for text in _texts(episode))
-    save_small_model(folder / "model", tokenizer, shape=course.shape, seed=course.seed)
+    save_small_model(folder / "model", tokenizer, shape=course.shape, seed=course.seed, copies=True)
     return {"figures": {"vocabulary": len(tokenizer), "weights": weights(folder / "model")}}
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.errors import ConfigError
+from trainer.induction import plant_induction
 from trainer.tiny_model import chat_tokenizer
 
 __all__ = ["ModelShape", "save_small_model", "word_tokenizer"]
@@ -71,12 +72,17 @@ def word_tokenizer(texts: Iterable[str], *, limit: int = 2048, at_least: int = 2
     return chat_tokenizer(backend)
 
 
-def save_small_model(folder: Path, tokenizer: Any, *, shape: ModelShape | None = None, seed: int = 0) -> Path:
+def save_small_model(
+    folder: Path, tokenizer: Any, *, shape: ModelShape | None = None, seed: int = 0, copies: bool = False
+) -> Path:
     """Write a model folder with random weights and give it back. The same seed and sizes give the same weights.
 
     Args:
         folder: made where it is missing.
         tokenizer: ``word_tokenizer``'s.
+        copies: let it say again what it has read before it is trained; see ``trainer/induction.py``.
+
+    Raises ConfigError for a shape that is too small to copy.
     """
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -100,6 +106,8 @@ def save_small_model(folder: Path, tokenizer: Any, *, shape: ModelShape | None =
         torch.manual_seed(seed)
         untyped: Any = Qwen3ForCausalLM
         model = untyped(config)
+    if copies:
+        plant_induction(model, seed=seed)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

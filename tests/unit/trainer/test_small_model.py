@@ -79,3 +79,33 @@ def test_a_model_has_its_sizes_and_its_seed(tmp_path: Path) -> None:
     weights = [load_file(folder / "model.safetensors")["model.embed_tokens.weight"] for folder in folders]
     assert weights[0].equal(weights[1])
     assert not weights[0].equal(weights[2])
+
+
+ENDS = ("bin", "cup", "dog", "fan", "hat", "jam", "kit", "lid", "map", "net")
+WORDS = " ".join(a + b for a in "badge" for b in ENDS)
+
+
+@pytest.mark.parametrize(("copies", "least", "most"), [(True, 0.6, 1.0), (False, 0.0, 0.1)])
+def test_it_can_say_again_what_it_has_read_before_it_is_trained(
+    tmp_path: Path, copies: bool, least: float, most: float
+) -> None:
+    """Random words twice: in the second round each is told by the one before it, as nothing else could tell it."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = word_tokenizer([WORDS], at_least=1)
+    folder = save_small_model(tmp_path, tokenizer, shape=ModelShape(layers=2), seed=3, copies=copies)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    words = torch.tensor(tokenizer.encode(WORDS))
+    draw = torch.Generator().manual_seed(0)
+    once = words[torch.randint(len(words), (16, 30), generator=draw)]
+    with torch.no_grad():
+        said = model(input_ids=torch.cat([once, once], 1)).logits[:, 30:-1].argmax(-1)
+    share = (said == once[:, 1:]).float().mean().item()
+    assert least <= share <= most
+
+
+def test_a_model_too_small_to_copy_is_refused(tmp_path: Path) -> None:
+    for shape in (ModelShape(layers=1), ModelShape(head_width=16), ModelShape(hidden=64, heads=1)):
+        with pytest.raises(ConfigError, match="no room for copying"):
+            save_small_model(tmp_path, word_tokenizer(TEXTS, at_least=1), shape=shape, copies=True)
