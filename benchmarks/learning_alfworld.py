@@ -75,6 +75,7 @@ def in_small(course: Course) -> Course:
         words_from=20,
         eval_tasks=8,
         bar=-100.0,
+        apart=False,
         shape=ModelShape(hidden=64, intermediate=128, layers=2, heads=2, head_width=32),
         sft={**course.sft, "sft.collect": 24, "sft.steps": 4},
         grpo={**course.grpo, "grpo.steps": 2, "rollout.groups_per_step": 2, "rollout.group_size": 4},

@@ -33,6 +33,7 @@ COURSE = Course(
     eval_split="generated_basic_eval",
     expert="expert",
     bar=10.0,
+    apart=False,
     shape=ModelShape(hidden=448, intermediate=1536, layers=2, heads=7),
     recipe={
         "model.autocast": True,
@@ -45,7 +46,7 @@ COURSE = Course(
         "rollout.engine_options": {"max_batch": 64, "merge_adapters": True},
     },
     sft={
-        "sft.collect": 6000,
+        "sft.collect": 1300,
         "sft.epochs": 1.0,
         "sft.learning_rate": 2e-3,
         "sft.effective_batch": 8,
@@ -55,13 +56,14 @@ COURSE = Course(
     grpo={
         "lora.r": 32,
         "lora.alpha": 64,
-        "grpo.steps": 60,
-        "grpo.learning_rate": 5e-4,
-        "grpo.schedule": "constant",
+        "grpo.steps": 250,
+        "grpo.learning_rate": 1e-3,
+        "grpo.schedule": "linear",
+        "grpo.loss_type": "grpo",
         "grpo.beta": 0.0,
         "grpo.importance_sampling": "off",
         "grpo.filter_groups": True,  # a model that is sure of itself gives few groups a signal
-        "grpo.further_groups": 16,
+        "grpo.further_groups": 8,
         "grpo.micro_batch": 16,
         "grpo.max_grad_norm": 1.0,
         "rollout.group_size": 8,

@@ -114,8 +114,13 @@ def open_run_folder(config: TrainConfig) -> Path | None:
     """Prepare the run's folder and give the checkpoint to resume from, None for a fresh start.
 
     ``run.resume = true`` in a folder without a checkpoint starts afresh, so that one command serves both. Raises
-    ConfigError where a fresh run would write over another one.
+    ConfigError where a fresh run would write over another one, and where several processes were started to train: each
+    would play, write and save as if it were alone.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            f"{config.recipe} runs in one training process", hint="start it without accelerate launch or torchrun"
+        )
     folder = config.run.output_dir
     if isinstance(config.run.resume, Path) or (config.run.resume and _checkpoints(folder)):
         return find_checkpoint(config)

@@ -6,7 +6,6 @@ the publisher saves it and swaps it into the engine.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -118,8 +117,6 @@ def train_grpo(
         raise ConfigError(f"this is a recipe for {config.recipe}", hint=f"run envloop train {config.recipe}")
     if service is None and config.rollout.url is None and config.rollout.engine in UNTRAINED_ENGINES:
         raise ConfigError(f"the engine {config.rollout.engine} learns nothing", hint="set rollout.engine = 'vllm'")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("GRPO runs in one training process", hint="start it without accelerate launch or torchrun")
     if (service is None) != (loop is None):
         raise ConfigError("give both service and loop, or neither", hint="a service lives on the loop that opened it")
     guard = SplitGuard(config.data.allow_eval_split, splits)

@@ -179,3 +179,10 @@ def test_tensorboard_gets_every_metric(tmp_path: Path) -> None:
     sink.close()
     events = EventAccumulator(str(tmp_path)).Reload()
     assert [(e.step, e.value) for e in events.Scalars("loss")] == [(1, 0.5), (2, 1.0)]
+
+
+def test_a_start_as_one_of_several_processes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="one training process"):
+        open_run_folder(config(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
