@@ -1,11 +1,14 @@
 """Make ``tests/data/doctor``: logs of real training runs, well and faulty, each with what the doctor should find in it.
 
     python scripts/make_doctor_logs.py [NAME ...]
+    python scripts/make_doctor_logs.py --keep NAME RUN
 
 TRL trains a tiny random model on episodes that the transformers engine samples from its published adapters; the
 environment is the double of ``tests/sampled_rollouts.py``. Every fault is provoked, none is written into a log: a
 learning rate a hundred times too high, adapters that never reach the engine, an engine at another temperature, and so
 on. Takes some seconds a log and, as training does, gives slightly other numbers on other machines.
+
+``--keep`` takes the log of a run that is there, of ``benchmarks/learning_*.py``: ``KEPT`` says what it is.
 
 ``labels.json`` says of each log which check must find something, and which others may, since one fault brings another.
 Cases without a log there have not been tried.
@@ -62,7 +65,7 @@ CASES: dict[str, Case] = {
         (2, 0.6, {"grpo.beta": 0.04}),
         (3, 0.55, {"grpo.schedule": "cosine", "grpo.warmup": 0.1}),
         (4, 0.55, {"grpo.iterations": 2, "grpo.learning_rate": RATE / 2}),
-        (5, 0.55, {"grpo.loss_type": "dr_grpo", "rollout.max_episode_tokens": 64}),
+        (5, 0.55, {"grpo.loss_type": "dr_grpo", "rollout.max_episode_tokens": 128}),
     )},
     "healthy-sharp": Case(None, Game(good_share=0.7), {"grpo.learning_rate": RATE / 4}, seed=23, sharp=6.0),
     "healthy-lost-episodes": Case(None, Game(dead=0.03), seed=6),
@@ -82,14 +85,16 @@ CASES: dict[str, Case] = {
     "temperature": Case("rollout_mismatch", Game(temperature=0.6), {"grpo.steps": 36}, seed=11),
     "equal": Case("no_group_variance", Game(equal_rewards=True), sets={"grpo.steps": 12}, seed=12),
     "invalid": Case("invalid_actions", Game(invalid_above=0.9), seed=13),
-    "loops": Case("repetition", Game(loops=True, turns=3), seed=14),
-    "hacking": Case("reward_hacking", Game(lottery=0.3, shaping=0.4), {"grpo.steps": 40}, seed=15),
+    "loops": Case("repetition", Game(loops=True, turns=3), seed=14,
+                  also={"rollout_mismatch": "an engine that takes the likeliest token does not sample as asked"}),
+    "hacking": Case("reward_hacking", Game(lottery=0.1, shaping=0.4),
+                    {"grpo.steps": 60, "grpo.learning_rate": 2 * RATE}, seed=15, sharp=6.0),
     "type": Case("starving_type", Game(impossible="far", good_share=0.5), sets={"grpo.steps": 24}, seed=16),
     "clip": Case("clip_share", Game(good_share=0.75, shaping=0.5),
                  {"grpo.steps": 24, "grpo.iterations": 8, "grpo.learning_rate": 12 * RATE}, seed=17, sharp=12.0,
                  also={"kl_runaway": "where such steps lead"}),
     "cut": Case("truncation", Game(cut=0.9, good_share=0.6), sets={"grpo.steps": 12}, seed=18),
-    "spikes": Case("gradient_spikes", Game(outlier=0.01),
+    "spikes": Case("gradient_spikes", Game(outlier=0.02),
                    {"grpo.scale_rewards": "none", "grpo.steps": 40, "grpo.learning_rate": RATE / 3}, seed=19),
     "zeros": Case("infrastructure_losses", Game(dead=0.08), sets={"grpo.steps": 12}, seed=20, zeros=True),
     "lost": Case("infrastructure_failures", Game(dead=0.25), {"grpo.steps": 36}, seed=21),
@@ -97,6 +102,14 @@ CASES: dict[str, Case] = {
         "data.sources": [{"env": "alfworld", "split": "valid_unseen"}],
         "data.allow_eval_split": ["alfworld/valid_unseen"], "grpo.steps": 4}, seed=22),
 }  # fmt: skip
+
+KEPT: dict[str, Case] = {
+    "alfworld-sft": Case(None, kind="sft"),
+    "alfworld-grpo": Case(None),
+    "dbbench-sft": Case(None, kind="sft"),
+    "dbbench-grpo": Case(None),
+}
+"""Runs in the real environments, in which the doubles above have no part."""
 
 
 def recipe(case: Case, model: Path, out: Path) -> TrainConfig:
@@ -190,11 +203,16 @@ def compact(kind: str, out: Path) -> dict[str, Any]:
     }
 
 
+def keep(name: str, case: Case, out: Path) -> None:
+    """Keep a run's log under a name."""
+    text = json.dumps(compact(case.kind, out), sort_keys=True)
+    (OUT / f"{name}.json.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
 def make(name: str, model: Path, out: Path) -> None:
     """Train one case in ``out`` and keep its log."""
     train(CASES[name], model, out)
-    text = json.dumps(compact(CASES[name].kind, out), sort_keys=True)
-    (OUT / f"{name}.json.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+    keep(name, CASES[name], out)
     found = out / "findings.jsonl"
     told = [json.loads(line)["check"] for line in found.read_text().splitlines()] if found.exists() else []
     print(f"{name}: wanted {CASES[name].label}, the live doctor told {told}", flush=True)
@@ -202,12 +220,19 @@ def make(name: str, model: Path, out: Path) -> None:
 
 def write_labels() -> None:
     """Say of every log that is there what the doctor must find in it, and what else it may."""
-    kept = {n: {"label": c.label, "also": c.also} for n, c in CASES.items() if (OUT / f"{n}.json.gz").is_file()}
+    kept = {
+        n: {"label": c.label, "also": c.also} for n, c in (CASES | KEPT).items() if (OUT / f"{n}.json.gz").is_file()
+    }
     (OUT / "labels.json").write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def main(names: list[str]) -> int:
     OUT.mkdir(parents=True, exist_ok=True)
+    if names[:1] == ["--keep"]:
+        name, run = names[1:]
+        keep(name, KEPT[name], Path(run))
+        write_labels()
+        return 0
     with tempfile.TemporaryDirectory(prefix="envloop-doctor-") as folder:
         model = save_tiny_model(Path(folder) / "model")
         for name in names or list(CASES):

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ import httpx
 
 from envs.errors import BackendUnavailable
 from rollout_server.engines.guard import ProcessGuard
+from rollout_server.engines.sockets import SocketFolder
 
 __all__ = ["VLLM_COMMAND", "VllmServer", "child_environment"]
 
@@ -60,7 +59,8 @@ class VllmServer:
     def __init__(self, arguments: Sequence[str], *, command: Sequence[str] = VLLM_COMMAND, log: Path | None) -> None:
         self._arguments = arguments
         self._command = command
-        self._folder = tempfile.mkdtemp(prefix="envloop-vllm-")  # mode 0700
+        self._sockets = SocketFolder()  # mode 0700
+        self._folder = self._sockets.path
         self.socket = str(Path(self._folder, "http"))
         self.log = log or Path(self._folder, "log.txt")
         self._guard: ProcessGuard | None = None
@@ -136,7 +136,7 @@ class VllmServer:
         if self._guard is not None:
             self._guard.dismiss()
             self._guard = None
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._sockets.remove()
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
