@@ -43,8 +43,8 @@ COURSE = Course(
         "rollout.engine_options": {"max_batch": 64, "merge_adapters": True},
     },
     sft={
-        "sft.collect": 5000,
-        "sft.steps": 1200,
+        "sft.collect": 4000,
+        "sft.steps": 500,
         "sft.learning_rate": 1e-3,
         "sft.effective_batch": 8,
         "sft.micro_batch": 4,
@@ -55,11 +55,13 @@ COURSE = Course(
         "lora.alpha": 64,
         "grpo.steps": 120,
         "grpo.learning_rate": 5e-4,
-        "grpo.schedule": "constant_with_warmup",
-        "grpo.warmup": 0.05,
+        "grpo.schedule": "linear",
+        "grpo.advantage": "oracle_potential",  # of an episode of a dozen turns one reward says too little about each
+        "grpo.step_invalid_cost": 0.5,
+        "grpo.loss_type": "grpo",  # lost episodes are long, and with dapo their tokens outweigh those of the won ones
         "grpo.beta": 0.0,
         "grpo.importance_sampling": "off",
-        "grpo.micro_batch": 4,
+        "grpo.micro_batch": 8,
         "grpo.max_grad_norm": 1.0,
         "rollout.max_turns": 12,
         "rollout.group_size": 8,
