@@ -8,7 +8,7 @@ episodes of the expert, each seen once, and is stopped early; then it plays itse
 or 1. Trained on ``generated_basic``, tested on 500 tasks of ``generated_basic_eval`` (other seeds), greedily and at
 temperature 1. Every episode, in training and in the test, has a database of its own on a private MariaDB or MySQL.
 
-**The bar has not been met yet**: see docs/learning-dbbench.md.
+Why these settings: docs/learning-dbbench.md.
 
 ``--folder`` keeps what was trained; a stage that has ended is not run again there. ``--quick`` runs every stage in
 small, to show that it runs: it learns nothing.

@@ -108,7 +108,7 @@ KEPT: dict[str, Case] = {
     "alfworld-sft": Case(None, kind="sft"),
     "alfworld-grpo": Case(None),
     "dbbench-sft": Case(None, kind="sft"),
-    "dbbench-grpo": Case(None),
+    "dbbench-grpo": Case("starving_type"),  # averages stay at 0 while the rest comes to 86 %
 }
 """Runs in the real environments, in which the doubles above have no part."""
 
