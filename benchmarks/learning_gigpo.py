@@ -1,6 +1,6 @@
 """GiGPO against GRPO: the same model from SFT, the same number of episodes, three seeds, on one core of a CPU.
 
-    python benchmarks/learning_gigpo.py [--json] [--quick] [--folder DIR] [--seeds 3] [--steps 30]
+    python benchmarks/learning_gigpo.py [--json] [--quick] [--folder DIR] [--seeds 3] [--steps 20]
 
 The model and its SFT are those of ``learning_alfworld.py``; with the same ``--folder`` what was trained there is used.
 Each seed then trains with an episode's advantage alone (``group``) and with one for each turn that shares its state
@@ -26,6 +26,8 @@ from trainer.evaluate import wilson_interval
 from trainer.grpo import train_grpo
 
 RULES = ("group", "gigpo")
+SAME = {"grpo.filter_groups": False, "rollout.max_turns": 12}
+"""As many episodes for both: groups without a signal are not replaced, as not equally many would be."""
 
 
 def measure(arguments: argparse.Namespace) -> Iterator[Figure]:
@@ -47,7 +49,7 @@ def compare(course: Course, folder: Path, *, steps: int, seeds: int) -> Iterator
         for rule in RULES:
             name = f"gigpo-{steps}-{rule}-{seed}"
             seeded = replace(course, seed=seed)
-            settings = {**course.grpo, "grpo.advantage": rule, "grpo.steps": steps}
+            settings = {**course.grpo, **SAME, "grpo.advantage": rule, "grpo.steps": steps}
 
             def stage(
                 seeded: Course = seeded, name: str = name, settings: dict[str, object] = settings
@@ -76,7 +78,7 @@ def compare(course: Course, folder: Path, *, steps: int, seeds: int) -> Iterator
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", type=Path, default=None, help="keeps what was trained")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=30, help="of GRPO")
+    parser.add_argument("--steps", type=int, default=20, help="of GRPO")
 
 
 if __name__ == "__main__":
