@@ -11,7 +11,7 @@ on. Takes some seconds a log and, as training does, gives slightly other numbers
 ``--keep`` takes the log of a run that is there, of ``benchmarks/learning_*.py``: ``KEPT`` says what it is.
 
 ``labels.json`` says of each log which check must find something, and which others may, since one fault brings another.
-Cases without a log there have not been tried.
+A learning rate too high for SFT cannot be shown so: the loss of a tiny random model ends near where it began.
 """
 
 from __future__ import annotations
@@ -70,7 +70,6 @@ CASES: dict[str, Case] = {
     "healthy-sharp": Case(None, Game(good_share=0.7), {"grpo.learning_rate": RATE / 4}, seed=23, sharp=6.0),
     "healthy-lost-episodes": Case(None, Game(dead=0.03), seed=6),
     "healthy-sft": Case(None, kind="sft"),
-    "sft-rate": Case("lr_too_high", sets={"sft.learning_rate": 0.5}, kind="sft"),
     "rate": Case("lr_too_high", Game(good_share=0.75), {"grpo.learning_rate": 100 * RATE}, seed=17, sharp=12.0,
                  also={"kl_runaway": "one of its signs"}),
     "no-kl": Case("kl_runaway", Game(lottery=0.5, shaping=0.2),
