@@ -68,7 +68,9 @@ async def list_evaluation_tasks(config: TrainConfig, envs: Iterable[str] = ()) -
 
     Raises: ConfigError for a source without tasks, or one that is trained on; UnknownEnv; TransportError.
     """
-    settings = RolloutServerSettings.load(env_url=config.rollout.env_url, env_token=os.environ.get("ENVLOOP_TOKEN"))
+    # Who only lets the expert play has its token alone, which may list tasks too.
+    token = os.environ.get("ENVLOOP_TOKEN") or os.environ.get("ENVLOOP_EXPERT_TOKEN")
+    settings = RolloutServerSettings.load(env_url=config.rollout.env_url, env_token=token)
     wanted = set(envs)
     async with open_env_client(settings) as client:
         played = await _played(client, config)

@@ -69,7 +69,6 @@ def test_grpo_says_at_once_that_the_token_is_wrong(server: ServerProcess, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
 def test_sft_learns_the_expert_s_episodes(server: ServerProcess, tmp_path: Path) -> None:
     output = tmp_path / "run"
     done = run("sft", output, ENVLOOP_ENV_URL=server.url, ENVLOOP_EXPERT_TOKEN=EXPERT)
