@@ -173,9 +173,10 @@ class SyncEnvClient:
             raise
 
     def _stop(self) -> None:
+        # On its own thread: in a notebook this one has a loop that runs.
+        self._run(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
 
 

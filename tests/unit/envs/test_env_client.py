@@ -320,3 +320,8 @@ def test_the_sync_face_plays_and_ends_its_thread() -> None:
         assert [fork.steps for fork in client.fork(episode, at_step=1, count=2)] == [1, 1]
     client.close()
     assert not [t for t in set(threading.enumerate()) - before if t.name == "env-client"]
+
+
+async def test_the_sync_face_works_where_a_loop_runs_as_in_a_notebook() -> None:
+    with SyncEnvClient.in_process(app()) as client:
+        assert client.create("counting", split="train", sample_seed=1).status is EpisodeStatus.RUNNING
