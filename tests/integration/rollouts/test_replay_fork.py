@@ -141,11 +141,11 @@ async def test_cut_turns_are_kept_as_they_were_cut(houses, plan):
 
 async def test_forks_of_one_point_differ_and_are_the_same_every_time(houses, lost):
     async def play(member, seed=0):
-        request = ForkRequest(at=1, member=member, seed=seed, max_turns=4)
+        request = ForkRequest(at=1, member=member, seed=seed, max_turns=24)  # few draws would be the same by chance
         return await fork_episode(lost, request, client=houses, engine=ScriptedEngine("random"), policy=BASE)
 
     first, second, other = await play(0), await play(1), await play(0, seed=5)
-    texts = [[t.text for t in episode.turns[1:]] for episode in (first, second, other, lost)]
+    texts = [[t.text for t in episode.turns[1:]] for episode in (first, second, other)]
     assert all(a != b for i, a in enumerate(texts) for b in texts[:i])
     assert (await play(0)).completion_ids == first.completion_ids
 
