@@ -4,7 +4,9 @@ A pretrained model says again what it has read: the name in a question, the numb
 has to find out first that this can be done at all, and that takes most of an hour on a CPU. So here two attention heads
 are given what training would end in (Olsson et al. 2022, In-context Learning and Induction Heads): one in the first
 layer writes beside each token which one came before it; one in the second looks for where the same token stood before,
-and says what followed there. Everything else stays random, and every weight is trained like any other.
+and says what followed there. A model with a second head of keys and values gets a third: it looks from a word at the
+same word further up and writes down what came before it there, so that a thing which is asked for is told from others
+where it is seen. Everything else stays random, and every weight is trained like any other.
 """
 
 from __future__ import annotations
@@ -24,12 +26,15 @@ _SHARP = 2.0  # of the queries: the token before gets nine tenths of the first h
 _BEFORE = 3.0  # how loud it is written down beside the token's own embedding
 _QUIET = 0.1  # what the random heads and MLPs of these layers keep: they would drown the two
 _GAIN = 2.0  # of the logits
+_AWAY = 0.65  # of the constant in queries and keys: what the third head sets against a word's sight of itself
+_MARK = 0.5  # of what the third head writes, a length for a length
 _WHERE = 4  # pairs of a head's numbers that turn fastest with the position, and so tell neighbours apart
 _WHAT = 10  # pairs from here on turn so slowly that they tell words apart at any distance
 
 
 def plant_induction(model: Any, *, seed: int) -> None:
-    """Write the circuit into a Qwen3 model with random weights, in place: one query head in each of two layers.
+    """Write the circuit into a Qwen3 model with random weights, in place: one query head in the first layer, and one
+    for each of up to two heads of keys and values in the second.
 
     Args:
         model: a ``Qwen3ForCausalLM`` of at least two layers.
@@ -84,14 +89,30 @@ def plant_induction(model: Any, *, seed: int) -> None:
         names[:, 0] = 0.0
         names -= names @ before @ before.T
         _set_head(second.self_attn, width, query=reads_own, key=key, value=names, said=names.T)
+        if config.num_key_value_heads > 1:
+            query, key = reads_own.clone(), reads_own.clone()
+            query[:_WHERE, 0], key[:_WHERE, 0] = -_AWAY, _AWAY
+            mark = torch.linalg.qr(torch.randn(hidden, width, generator=draw))[0] * _MARK
+            before_it = torch.zeros(width, hidden)
+            before_it[told_apart] = before.T
+            own_query = config.num_attention_heads // config.num_key_value_heads  # the first that reads these keys
+            _set_head(second.self_attn, width, query=query, key=key, value=before_it, said=mark, heads=(own_query, 1))
         model.model.norm.weight.fill_(_GAIN)
 
 
 def _set_head(
-    attention: Any, width: int, *, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, said: torch.Tensor
+    attention: Any,
+    width: int,
+    *,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    said: torch.Tensor,
+    heads: tuple[int, int] = (0, 0),
 ) -> None:
-    """Query head 0, and the first head of keys and values: matrices of shape (width, hidden), ``said`` turned."""
-    attention.q_proj.weight[:width] = query
-    attention.k_proj.weight[:width] = key
-    attention.v_proj.weight[:width] = value
-    attention.o_proj.weight[:, :width] = said
+    """A query head and a head of keys and values, by number: matrices of shape (width, hidden), ``said`` turned."""
+    asks, told = (slice(head * width, (head + 1) * width) for head in heads)
+    attention.q_proj.weight[asks] = query
+    attention.k_proj.weight[told] = key
+    attention.v_proj.weight[told] = value
+    attention.o_proj.weight[:, asks] = said

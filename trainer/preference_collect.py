@@ -43,7 +43,7 @@ def collect_preferences(config: TrainConfig, *, splits: tuple[Split, ...], conso
         if stored > plays:
             console.print(f"{stored} episodes of this run are stored already: none is played")
             return
-        sampler = TaskSampler(config.data.sources, seed=config.run.seed)
+        sampler = TaskSampler(config.data.sources, seed=config.run.seed, stream="preferences")
         tasks = tuple(sampler.task(row) for row in range(section.collect))
         by_loser: dict[str, list[TaskRef]] = defaultdict(list)
         for task in tasks:

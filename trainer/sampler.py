@@ -28,14 +28,22 @@ class TaskSampler:
 
     Without a curriculum it has no state: row ``i`` is the same in every process and resume. With one, what was played
     so far decides within a source; that state is ``state_dict``.
+
+    ``stream``: draws of different streams have nothing to do with each other. Recipes that follow one another take one
+    each: a policy wins the tasks whose solution it has just been shown, and learns little from them.
     """
 
     def __init__(
-        self, sources: Sequence[TaskSource], *, seed: int, curriculum: CurriculumSettings | None = None
+        self,
+        sources: Sequence[TaskSource],
+        *,
+        seed: int,
+        curriculum: CurriculumSettings | None = None,
+        stream: str = "",
     ) -> None:
         self._sources = tuple(sources)
         self._weights = [s.weight for s in self._sources]
-        self._seed = seed
+        self._key = f"{stream}/{seed}" if stream else f"{seed}"
         enabled = curriculum is not None and curriculum.enabled
         self._curriculum = Curriculum(curriculum) if enabled and curriculum is not None else None
 
@@ -45,7 +53,7 @@ class TaskSampler:
 
     def draw(self, row: int, further: int = 0) -> Draw:
         """The task of a row; ``further`` numbers the tasks that may be played in its place."""
-        key = f"{self._seed}/{row}+{further}" if further else f"{self._seed}/{row}"
+        key = f"{self._key}/{row}+{further}" if further else f"{self._key}/{row}"
         draw = random.Random(key)  # noqa: S311 (reproducible, nothing secret)
         number = draw.choices(range(len(self._sources)), self._weights)[0]
         source, harder = self._sources[number], self._curriculum

@@ -63,7 +63,7 @@ class SftResult:
 
 async def collect_expert_episodes(config: TrainConfig, service: RolloutService, *, count: int) -> int:
     """Play ``count`` tasks of the recipe with a service whose engine is the expert; give the number of successes."""
-    sampler = TaskSampler(config.data.sources, seed=config.run.seed)
+    sampler = TaskSampler(config.data.sources, seed=config.run.seed, stream="sft")
     groups = await service.rollouts(
         RolloutRequest(
             tasks=tuple(sampler.task(row) for row in range(count)),

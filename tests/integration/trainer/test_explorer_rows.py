@@ -10,10 +10,12 @@ import pytest
 from rollout_server.episode_store import EpisodeStore
 from rollout_server.export_files import export_episodes
 from rollout_server.tokenizer import HFTokenizer
+from rollout_server.types import RolloutRequest
 from trainer.chat_jsonl import read_chat_jsonl
 from trainer.config import parse_config
 from trainer.datasets import IGNORED, chat_rows, select_episodes, sft_rows
 from trainer.loops import LoopThread
+from trainer.sampler import TaskSampler
 from trainer.services import open_rollouts, store_url
 from trainer.sft import collect_expert_episodes
 from trainer.splits import SplitGuard
@@ -39,10 +41,14 @@ def test_its_thoughts_are_learnt_token_for_token(
     )
     try:
         assert loop.run(collect_expert_episodes(config, service, count=4)) == 4
+        sampler = TaskSampler(config.data.sources, seed=config.run.seed)
+        grpo = RolloutRequest(tasks=tuple(sampler.task(row) for row in range(4)), max_turns=1, metadata={"run": "grpo"})
+        next_played = loop.run(service.rollouts(grpo))
     finally:
         loop.run(service.close())
     with EpisodeStore(store_url(config)) as store:
         episodes = list(select_episodes(store, config.sft, config.data.sources))
+    assert not {e.task.id for e in episodes} & {g.episodes[0].task.id for g in next_played}, "GRPO's are others"
     tokenizer = HFTokenizer(tiny_model)
     rows = sft_rows(episodes, tokenizer, max_length=100_000, guard=SplitGuard())
     assert len(rows.tasks) == len(episodes) == 4

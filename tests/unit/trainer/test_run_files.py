@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -136,6 +137,18 @@ def test_sampler_keeps_to_sources_weights_and_bounds() -> None:
     assert {t.task_id for t in drawn if t.env == "dbbench"} == {"generated/1", "generated/2"}
     assert drawn == [TaskSampler(sources, seed=4).task(row) for row in range(400)]
     assert drawn != [TaskSampler(sources, seed=5).task(row) for row in range(400)]
+
+
+def test_recipes_that_follow_one_another_draw_other_tasks() -> None:
+    """A policy wins what it has just been shown: GRPO after SFT of the same seed would learn from that alone."""
+    sources = [TaskSource(env="alfworld", split="generated_easy")]
+    streams = ("", "sft", "preferences")
+    drawn = {
+        stream: [TaskSampler(sources, seed=0, stream=stream).task(row).sample_seed for row in range(500)]
+        for stream in streams
+    }
+    for one, other in itertools.combinations(streams, 2):
+        assert len(set(drawn[one]) & set(drawn[other])) <= 5  # of a million, by chance
 
 
 def test_four_bits_need_their_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,29 @@ def test_it_can_say_again_what_it_has_read_before_it_is_trained(
     assert least <= share <= most
 
 
+@pytest.mark.parametrize(("copies", "least", "most"), [(True, 0.5, 1.0), (False, 0.0, 0.1)])
+def test_with_a_second_head_of_keys_it_sees_a_word_that_it_has_read_before(
+    tmp_path: Path, copies: bool, least: float, most: float
+) -> None:
+    """The words again in another order, so that nothing but the word itself tells where it stood before."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = word_tokenizer([WORDS], at_least=1)
+    shape = ModelShape(layers=2, heads=6, key_value_heads=2)
+    folder = save_small_model(tmp_path, tokenizer, shape=shape, seed=3, copies=copies)
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    words = torch.tensor(tokenizer.encode(WORDS))
+    draw = torch.Generator().manual_seed(0)
+    first = torch.stack([torch.randperm(len(words), generator=draw)[:24] for _ in range(16)])
+    order = torch.stack([torch.randperm(24, generator=draw) for _ in range(16)])
+    with torch.no_grad():
+        ids = words[torch.cat([first, first.gather(1, order)], 1)]
+        looks = model(input_ids=ids, output_attentions=True).attentions[1][:, 3, 24:, :24]
+    share = looks.gather(2, order[:, :, None]).mean().item()
+    assert least <= share <= most
+
+
 def test_a_model_too_small_to_copy_is_refused(tmp_path: Path) -> None:
     for shape in (ModelShape(layers=1), ModelShape(head_width=16), ModelShape(hidden=64, heads=1)):
         with pytest.raises(ConfigError, match="no room for copying"):
