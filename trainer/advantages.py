@@ -62,7 +62,10 @@ def step_credit(settings: GrpoSettings, weights: RewardWeights) -> StepCredit | 
         return _times(weight, gigpo(episodes, weights=weights, gamma=settings.step_gamma, scale=scale))
 
     def oracle_rule(episodes: Sequence[Episode]) -> list[tuple[float, ...]]:
-        return _times(weight, oracle_potential(episodes, scale=scale, invalid_cost=settings.step_invalid_cost))
+        values = oracle_potential(
+            episodes, scale=scale, invalid_cost=settings.step_invalid_cost, repeat_cost=settings.step_repeat_cost
+        )
+        return _times(weight, values)
 
     return {"group": None, "gigpo": gigpo_rule, "oracle_potential": oracle_rule}[settings.advantage]
 
@@ -85,13 +88,13 @@ def gigpo(
 
 
 def oracle_potential(
-    episodes: Sequence[Episode], *, scale: Scale, invalid_cost: float = 0.0
+    episodes: Sequence[Episode], *, scale: Scale, invalid_cost: float = 0.0, repeat_cost: float = 0.0
 ) -> list[tuple[float, ...]]:
     """The change of the potential in every own turn, against the turns of the whole group.
 
-    A turn without a step changed nothing: 0. An invalid one is worth ``invalid_cost`` less: searching in the wrong
-    place changes the potential as little, and is far better. Raises ConfigError for an environment that tells no
-    potential.
+    A turn without a step changed nothing: 0. Searching in the wrong place changes the potential as little, and is far
+    better than an invalid turn, which is worth ``invalid_cost`` less, or than one that showed only what the episode had
+    shown before, word for word: ``repeat_cost`` less. Raises ConfigError for an environment that tells no potential.
     """
     changes: list[list[float]] = []
     for episode in episodes:
@@ -102,10 +105,11 @@ def oracle_potential(
                 f"{episode.env} tells no potential for grpo.advantage = 'oracle_potential'",
                 hint=f"take 'gigpo' or 'group'; a potential is told by {known}",
             )
+        again = _repeated(episode)
         changes.append(
             [
                 math.fsum(s.shaping.get(term, 0.0) for s in turn.steps for term in terms)
-                - invalid_cost * invalid_turn(turn)
+                - (invalid_cost if invalid_turn(turn) else repeat_cost * (turn.index in again))
                 for turn in _own(episode)
             ]
         )
@@ -181,6 +185,18 @@ def per_token(episode: Episode, values: Sequence[float], length: int) -> tuple[f
         value = 0.0 if turn.given else next(own)
         out += [value] * len(turn.completion_ids) + [0.0] * len(turn.environment_ids)
     return tuple(out[:length])
+
+
+def _repeated(episode: Episode) -> set[int]:
+    """The turns, by index, whose steps all showed what an earlier turn had shown."""
+    seen: set[str] = set()
+    found: set[int] = set()
+    for turn in episode.turns:
+        texts = {step.observation.text for step in turn.steps} - {""}
+        if texts and texts <= seen:
+            found.add(turn.index)
+        seen |= texts
+    return found
 
 
 def _own(episode: Episode) -> list[Turn]:

@@ -50,6 +50,10 @@ class GrpoSettings(Section):
     """What ``oracle_potential`` takes off a turn whose action was invalid or missing. Searching in the wrong place
     changes the potential as little as an invalid action does, and is needed. Unlike ``rollout.reward_invalid_action``
     it leaves the episode's reward alone, so that ending early wins nothing."""
+    step_repeat_cost: float = Field(default=0.0, ge=0, le=10)
+    """What ``oracle_potential`` takes off a valid turn that showed only what the episode had shown before, word for
+    word: a place searched twice, a query asked again. Both costs are in units of the potential, of which a whole
+    ALFWorld task is 1: one that is more than a step of the plan, 1/8 or so, teaches not to try."""
     filter_groups: bool = False
     """Leave out groups whose episodes all have the same reward, and play others in their place (DAPO's dynamic
     sampling)."""

@@ -88,6 +88,42 @@ def test_oracle_pays_less_for_an_invalid_turn_than_for_one_that_changed_nothing(
     assert rule([WON, silent])[1] == pytest.approx(paid[1])
 
 
+def seen(episode: Episode, texts: Sequence[str], *, given: int = 0) -> Episode:
+    """The episode with these observations, its first turns kept from an earlier one."""
+    turns = [
+        replace(
+            turn,
+            steps=(replace(turn.steps[0], observation=Observation(text)),) if text != "no step" else (),
+            given=turn.index < given,
+        )
+        for turn, text in zip(episode.turns, texts, strict=True)
+    ]
+    return replace(episode, turns=tuple(turns))
+
+
+def test_oracle_pays_less_for_a_turn_that_showed_nothing_new() -> None:
+    group = [seen(WON, ["a desk", "a shelf", "a desk"]), seen(LOST, ["a desk", "", ""])]
+    free, paid = (oracle_potential(group, scale="none", repeat_cost=cost) for cost in (0.0, 0.6))
+    assert paid[0] == pytest.approx((free[0][0] + 0.1, free[0][1] + 0.1, free[0][2] - 0.6 + 0.1))
+    assert paid[1] == pytest.approx([value + 0.1 for value in free[1]]), (
+        "another's desk, and no text, are no repetition"
+    )
+    forked = [seen(WON, ["a desk", "a shelf", "a desk"], given=1), group[1]]
+    shorter = oracle_potential(forked, scale="none", repeat_cost=0.6)
+    assert len(shorter[0]) == 2
+    assert shorter[0][1] < shorter[0][0], "a kept turn's observation has been shown"
+    silent = [seen(WON, ["a desk", "a desk", "no step"]), group[1]]
+    both = oracle_potential(silent, scale="none", invalid_cost=0.3, repeat_cost=0.6)
+    none = oracle_potential(silent, scale="none")
+    assert [b - n for b, n in zip(both[0], none[0], strict=True)] == pytest.approx([0.15, -0.45, -0.15])
+    rule = step_credit(
+        parse_config({"grpo": {"advantage": "oracle_potential", "step_scale": "none", "step_repeat_cost": 0.6}}).grpo,
+        WEIGHTS,
+    )
+    assert rule is not None
+    assert rule(group)[0] == pytest.approx(paid[0])
+
+
 def test_a_turn_is_paid_where_it_cost_and_the_benchmark_at_the_end() -> None:
     weights = RewardWeights(task=2.0, invalid_action=0.1, shaping={"alfworld": {"potential": 0.5}})
     episode = replace(
