@@ -7,16 +7,18 @@ advantage A_S(t), and every policy token of the turn is trained with ``A_E + ste
   state of the environment (the anchor) are compared by their discounted returns-to-go. A turn that no other shares its
   state with has A_S = 0, so where no state is met twice the rest is plain GRPO.
 - Oracle potential: a turn is worth what its steps changed of a potential that the environment tells for training
-  (ALFWorld: how much nearer the shortest plan came), against the mean turn of its group. A potential that were the
-  optimal value would make this the advantage of the optimal policy, up to a constant.
+  (ALFWorld: how much nearer the shortest plan came), against the mean turn of its group, or the mean of those that
+  began as near. A potential that were the optimal value would make this the advantage of the optimal policy, up to a
+  constant.
 
-Step advantages have mean 0 in what they are compared with: an anchor's turns, or a group's. Episodes without a result
-are given to none of these functions, so they are in no baseline.
+Step advantages have mean 0 in what they are compared with: an anchor's turns, a level's or a group's. Episodes
+without a result are given to none of these functions, so they are in no baseline.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 from collections import defaultdict
@@ -45,6 +47,9 @@ __all__ = [
 type Scale = Literal["std", "none"]
 """By what centred values are divided: their standard deviation, or nothing."""
 
+type Baseline = Literal["group", "level"]
+"""With which turns of a group one is compared: all, or those that began at the same potential."""
+
 type StepCredit = Callable[[Sequence[Episode]], list[tuple[float, ...]]]
 """The scored episodes of one group in, the weighted step advantage of each of their own turns out."""
 
@@ -63,7 +68,11 @@ def step_credit(settings: GrpoSettings, weights: RewardWeights) -> StepCredit | 
 
     def oracle_rule(episodes: Sequence[Episode]) -> list[tuple[float, ...]]:
         values = oracle_potential(
-            episodes, scale=scale, invalid_cost=settings.step_invalid_cost, repeat_cost=settings.step_repeat_cost
+            episodes,
+            scale=scale,
+            invalid_cost=settings.step_invalid_cost,
+            repeat_cost=settings.step_repeat_cost,
+            baseline=settings.step_baseline,
         )
         return _times(weight, values)
 
@@ -74,29 +83,28 @@ def gigpo(
     episodes: Sequence[Episode], *, weights: RewardWeights, gamma: float, scale: Scale
 ) -> list[tuple[float, ...]]:
     """GiGPO's step advantage of every own turn of a group's episodes: see the module."""
-    anchored: dict[str, list[tuple[int, int]]] = defaultdict(list)
     returns = [returns_to_go(turn_rewards(episode, weights), gamma) for episode in episodes]
-    for number, episode in enumerate(episodes):
-        for at, anchor in enumerate(anchor_states(episode)):
-            anchored[anchor].append((number, at))
-    out = [[0.0] * len(values) for values in returns]
-    for places in anchored.values():
-        values = normalised([returns[number][at] for number, at in places], scale)
-        for (number, at), value in zip(places, values, strict=True):
-            out[number][at] = value
-    return [tuple(values) for values in out]
+    return _against_equals(returns, [anchor_states(episode) for episode in episodes], scale)
 
 
 def oracle_potential(
-    episodes: Sequence[Episode], *, scale: Scale, invalid_cost: float = 0.0, repeat_cost: float = 0.0
+    episodes: Sequence[Episode],
+    *,
+    scale: Scale,
+    invalid_cost: float = 0.0,
+    repeat_cost: float = 0.0,
+    baseline: Baseline = "group",
 ) -> list[tuple[float, ...]]:
-    """The change of the potential in every own turn, against the turns of the whole group.
+    """The change of the potential in every own turn, against the group's turns: all (``group``), or those that began at
+    the same potential (``level``), so that a turn of somebody who is still searching is not held against one of
+    somebody who carries the thing home already.
 
     A turn without a step changed nothing: 0. Searching in the wrong place changes the potential as little, and is far
     better than an invalid turn, which is worth ``invalid_cost`` less, or than one that showed only what the episode had
     shown before, word for word: ``repeat_cost`` less. Raises ConfigError for an environment that tells no potential.
     """
     changes: list[list[float]] = []
+    levels: list[list[float]] = []
     for episode in episodes:
         terms = ORACLE_TERMS.get(episode.env)
         if terms is None:
@@ -105,16 +113,34 @@ def oracle_potential(
                 f"{episode.env} tells no potential for grpo.advantage = 'oracle_potential'",
                 hint=f"take 'gigpo' or 'group'; a potential is told by {known}",
             )
+        told = [math.fsum(s.shaping.get(term, 0.0) for s in turn.steps for term in terms) for turn in episode.turns]
+        began = [0.0, *itertools.accumulate(told)]
         again = _repeated(episode)
+        own = [(at, turn) for at, turn in enumerate(episode.turns) if not turn.given]
+        levels.append([round(began[at], 6) if baseline == "level" else 0.0 for at, _ in own])
         changes.append(
             [
-                math.fsum(s.shaping.get(term, 0.0) for s in turn.steps for term in terms)
-                - (invalid_cost if invalid_turn(turn) else repeat_cost * (turn.index in again))
-                for turn in _own(episode)
+                told[at] - (invalid_cost if invalid_turn(turn) else repeat_cost * (turn.index in again))
+                for at, turn in own
             ]
         )
-    flat = iter(normalised([value for values in changes for value in values], scale))
-    return [tuple(next(flat) for _ in values) for values in changes]
+    return _against_equals(changes, levels, scale)
+
+
+def _against_equals[K](
+    values: Sequence[Sequence[float]], keys: Sequence[Sequence[K]], scale: Scale
+) -> list[tuple[float, ...]]:
+    """Each turn's value against those of the turns with the same key, in the shape of ``values``."""
+    places: dict[K, list[tuple[int, int]]] = defaultdict(list)
+    for number, row in enumerate(keys):
+        for at, key in enumerate(row):
+            places[key].append((number, at))
+    out = [[0.0] * len(row) for row in values]
+    for equals in places.values():
+        compared = normalised([values[number][at] for number, at in equals], scale)
+        for (number, at), value in zip(equals, compared, strict=True):
+            out[number][at] = value
+    return [tuple(row) for row in out]
 
 
 def normalised(values: Sequence[float], scale: Scale) -> list[float]:

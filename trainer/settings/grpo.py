@@ -46,6 +46,10 @@ class GrpoSettings(Section):
     """Discount of the returns that ``gigpo`` compares: below 1 the shorter way to the same end is the better one."""
     step_scale: Literal["std", "none"] = "std"
     """Whether a turn's advantage is divided by the standard deviation of those that it is compared with."""
+    step_baseline: Literal["group", "level"] = "group"
+    """With which turns of the group ``oracle_potential`` compares one: all of them, or those that began at the same
+    potential. ``level`` tells apart how well a policy searches; with ``group`` all turns of a search are poor beside
+    those of a policy that has found what it needs."""
     step_invalid_cost: float = Field(default=0.0, ge=0, le=10)
     """What ``oracle_potential`` takes off a turn whose action was invalid or missing. Searching in the wrong place
     changes the potential as little as an invalid action does, and is needed. Unlike ``rollout.reward_invalid_action``

@@ -124,6 +124,22 @@ def test_oracle_pays_less_for_a_turn_that_showed_nothing_new() -> None:
     assert rule(group)[0] == pytest.approx(paid[0])
 
 
+def test_oracle_compares_turns_that_began_at_the_same_potential() -> None:
+    """At 0: +0.5 and 0.0, then -0.25 again from 0. At 0.5, 0.75 and -0.25 one turn each, which nothing is beside."""
+    got = oracle_potential([WON, LOST], scale="none", baseline="level")
+    assert got[0] == pytest.approx((0.5 - 0.25 / 3, 0.0, 0.0))
+    assert got[1] == pytest.approx((-0.25 / 3, -0.25 - 0.25 / 3, 0.0))
+    forked = replace(WON, turns=(replace(WON.turns[0], given=True), *WON.turns[1:]))
+    beside = played(["s1", "s5"], 0.0, told=[0.5, 0.0])
+    assert oracle_potential([forked, beside], scale="none", baseline="level")[0][0] == pytest.approx(0.125)
+    rule = step_credit(
+        parse_config({"grpo": {"advantage": "oracle_potential", "step_scale": "none", "step_baseline": "level"}}).grpo,
+        WEIGHTS,
+    )
+    assert rule is not None
+    assert rule([WON, LOST]) == got
+
+
 def test_a_turn_is_paid_where_it_cost_and_the_benchmark_at_the_end() -> None:
     weights = RewardWeights(task=2.0, invalid_action=0.1, shaping={"alfworld": {"potential": 0.5}})
     episode = replace(
