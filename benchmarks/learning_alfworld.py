@@ -32,6 +32,7 @@ COURSE = Course(
     eval_split="generated_easy_eval",
     expert="explorer",
     bar=15.0,
+    shape=ModelShape(heads=6, key_value_heads=2),
     recipe={
         "model.autocast": True,
         "data.sources": [{"env": "alfworld", "split": "generated_easy"}],
@@ -43,8 +44,8 @@ COURSE = Course(
         "rollout.engine_options": {"max_batch": 64, "merge_adapters": True},
     },
     sft={
-        "sft.collect": 4000,
-        "sft.steps": 500,
+        "sft.collect": 3600,
+        "sft.steps": 450,
         "sft.learning_rate": 1e-3,
         "sft.effective_batch": 8,
         "sft.micro_batch": 4,
@@ -53,19 +54,21 @@ COURSE = Course(
     grpo={
         "lora.r": 32,
         "lora.alpha": 64,
-        "grpo.steps": 60,
-        "grpo.learning_rate": 7e-4,
+        "grpo.steps": 120,
+        "grpo.learning_rate": 5e-4,
         "grpo.schedule": "linear",
-        "grpo.advantage": "gigpo",  # of an episode of a dozen turns one reward says too little about each
+        "grpo.advantage": "oracle_potential",  # of an episode of a dozen turns one reward says too little about each
+        "grpo.step_baseline": "level",
+        "grpo.step_invalid_cost": 0.1,  # well below what a step of the plan is worth
+        "grpo.step_repeat_cost": 0.1,
         "grpo.loss_type": "grpo",  # lost episodes are long, and with dapo their tokens outweigh those of the won ones
         "grpo.beta": 0.0,
         "grpo.importance_sampling": "off",
-        "grpo.filter_groups": True,
-        "grpo.further_groups": 4,
         "grpo.micro_batch": 8,
         "grpo.max_grad_norm": 1.0,
         "rollout.group_size": 8,
         "rollout.groups_per_step": 8,
+        "rollout.max_turns": 12,
     },
 )
 
