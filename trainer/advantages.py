@@ -32,6 +32,7 @@ from trainer.settings import GrpoSettings
 
 __all__ = [
     "ORACLE_TERMS",
+    "Baseline",
     "Scale",
     "StepCredit",
     "anchor_states",
