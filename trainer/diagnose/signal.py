@@ -151,8 +151,10 @@ def starving_type(log: RunLog, t: Thresholds) -> Iterator[Finding]:
             span,
             f"In steps {span[0]} to {span[1]} {kind} won {share:.1%} of {counts[kind]:.0f} episodes, the "
             f"other types {rest:.1%}.",
-            "The policy has never learnt this type, and whole groups that fail teach it nothing.",
-            "Add expert episodes of this type to the warm-up, or draw it alone for a while.",
+            "The policy has never learnt this type, or the other types' updates have written over it; whole groups "
+            "that fail teach it nothing.",
+            "Add expert episodes of this type to the warm-up, or draw it alone for a while. If it was won before: a "
+            "lower learning rate, or grpo.beta, which holds to the start.",
             _drawn_more(log, kind),
             {"success": share, "success_others": rest, "episodes": counts[kind]},
             subject=kind,
