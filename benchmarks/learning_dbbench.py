@@ -46,7 +46,7 @@ COURSE = Course(
         "rollout.engine_options": {"max_batch": 64, "merge_adapters": True},
     },
     sft={
-        "sft.collect": 1300,
+        "sft.collect": 1000,
         "sft.epochs": 1.0,
         "sft.learning_rate": 2e-3,
         "sft.effective_batch": 8,
@@ -56,8 +56,8 @@ COURSE = Course(
     grpo={
         "lora.r": 32,
         "lora.alpha": 64,
-        "grpo.steps": 250,
-        "grpo.learning_rate": 1e-3,
+        "grpo.steps": 180,
+        "grpo.learning_rate": 6e-4,
         "grpo.schedule": "linear",
         "grpo.loss_type": "grpo",
         "grpo.beta": 0.0,
