@@ -26,7 +26,7 @@ from trainer.evaluate import wilson_interval
 from trainer.grpo import train_grpo
 
 RULES = ("group", "gigpo")
-SAME = {"grpo.filter_groups": False, "rollout.max_turns": 12}
+SAME = {"grpo.filter_groups": False}
 """As many episodes for both: groups without a signal are not replaced, as not equally many would be."""
 
 
